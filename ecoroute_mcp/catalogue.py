@@ -1,0 +1,298 @@
+"""What we know, and how we know it: one immutable snapshot of sources, models, grids, devices and laws.
+
+Each dataclass is one concept everywhere: a row of a file under ``data/``, a row of the database, a value in the domain.
+Rows are validated by the same types at every border (unknown keys refused), and every row names its sources by the id
+of a :class:`Source`; :meth:`Catalogue.checked` refuses a snapshot in which any reference dangles.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Literal
+
+from ecoroute_mcp.sci import Basis, EcoRouteError, Estimate
+
+Ability = Literal["vision", "tools", "reasoning"]
+Availability = Literal["current", "deprecated", "retired"]
+Effort = Literal["default", "none", "minimal", "low", "medium", "thinking", "high", "xhigh", "max"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where facts come from: address, the day they were read, how strong they are, and on what terms."""
+
+    id: str
+    url: str
+    retrieved_on: datetime.date
+    basis: Basis
+    licence: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """One model that can be bought or downloaded. Parameters in 1e9; prices in USD per 1e6 tokens.
+
+    ``params_active_b`` counts the parameters used per generated token; ``params_active_prefill_b`` is set only where
+    reading a token uses another number. None is an unknown; ``params_note`` then says why.
+    """
+
+    id: str
+    provider: str
+    family: str
+    sources: tuple[str, ...]
+    availability: Availability = "current"
+    retires_on: datetime.date | None = None
+    released_on: datetime.date | None = None
+    context_tokens: int | None = None
+    max_output_tokens: int | None = None
+    price_in_usd_per_mtok: float | None = None
+    price_out_usd_per_mtok: float | None = None
+    price_sources: tuple[str, ...] = ()
+    price_note: str = ""
+    open_weights: bool | None = None
+    licence: str = ""
+    weights_url: str = ""
+    params_total_b: Estimate | None = None
+    params_active_b: Estimate | None = None
+    params_active_prefill_b: Estimate | None = None
+    params_note: str = ""
+    abilities: tuple[Ability, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alias:
+    """Another spelling of a model id, lower case, that no spelling rule reaches by itself."""
+
+    alias: str
+    model: str
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provider:
+    """Who serves a model when the caller does not say: facility overhead (PUE) and the zones of its data centres."""
+
+    id: str
+    name: str
+    pue: Estimate
+    zones: tuple[str, ...]
+    sources: tuple[str, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Carbon intensity of the electricity of one zone, gCO2e/kWh, life cycle where the source says so."""
+
+    zone: str
+    name: str
+    region_type: Literal["world", "country", "subdivision", "bidding_zone", "cloud_region", "technology"]
+    valid_from: datetime.date
+    intensity_g_per_kwh: Estimate
+    kind: Literal["average", "marginal"] = "average"
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZoneAlias:
+    """Another name of a grid zone: a cloud region, a preset, a country's common names. Lower case."""
+
+    alias: str
+    zone: str
+    sources: tuple[str, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """One accelerator. ``embodied_kg`` is cradle to gate for the device alone; the server's share comes on top."""
+
+    id: str
+    tdp_w: float
+    memory_gb: float
+    bandwidth_gb_per_s: float
+    sources: tuple[str, ...]
+    bf16_dense_tflops: float | None = None
+    embodied_kg: Estimate | None = None
+    server_share_kg: Estimate | None = None
+    life_years: Estimate | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """One assumption of the method that is neither a model's nor a device's, in the unit its name ends with."""
+
+    name: str
+    value: Estimate
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskKind:
+    """A kind of work: the tier it asks for, and the tokens it usually takes."""
+
+    kind: str
+    min_tier: int
+    why: str
+    input_tokens: Estimate
+    output_tokens: Estimate
+    sources: tuple[str, ...]
+    words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EffortLevel:
+    """How many times the tokens of an answer without reasoning a model writes at this reasoning effort."""
+
+    effort: Effort
+    output_multiplier: Estimate
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """Latent ability of a model at one effort: ``theta`` on the scale's own units with its standard error.
+
+    ``tier`` is 1-10 for people; decisions use ``theta`` and ``theta_se``.
+    """
+
+    model: str
+    effort: Effort
+    theta: float
+    theta_se: float
+    tier: int
+    benchmarks: int
+    basis: Basis
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredEnergy:
+    """Decode energy of one deployment in steady state: joules per output token on the accelerators alone.
+
+    ``batch`` is the mean number of sequences decoded at once, ``tokens_per_s`` the throughput of all of them together.
+    """
+
+    model: str
+    device: str
+    devices: int
+    precision: str
+    batch: float
+    decode_j_per_token: Estimate
+    tokens_per_s: float
+    workload: str
+    stack: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnergyLaw:
+    """Joules per output token of a deployment that nobody measured, from what is known of it.
+
+    ``coefficients`` by device id; the interval of a prediction is ``residual_factor`` around it.
+    """
+
+    form: str
+    coefficients: Mapping[str, tuple[float, ...]]
+    residual_factor: Estimate
+    n: int
+    validation: str
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalogue:
+    """Everything the router knows, as it was read at one time. Build it with :meth:`checked`."""
+
+    sources: tuple[Source, ...]
+    models: tuple[Model, ...]
+    aliases: tuple[Alias, ...]
+    providers: tuple[Provider, ...]
+    grids: tuple[Grid, ...]
+    zone_aliases: tuple[ZoneAlias, ...]
+    devices: tuple[Device, ...]
+    parameters: tuple[Parameter, ...]
+    task_kinds: tuple[TaskKind, ...]
+    efforts: tuple[EffortLevel, ...]
+    quality: tuple[Quality, ...]
+    measured_energy: tuple[MeasuredEnergy, ...]
+    energy_laws: tuple[EnergyLaw, ...]
+
+    @classmethod
+    def checked(cls, **tables: tuple[Any, ...]) -> Catalogue:
+        """A snapshot whose every reference resolves. Raises EcoRouteError naming the first rows that do not."""
+        catalogue = cls(**tables)
+        problems = list(catalogue._problems())
+        if problems:
+            listed = "\n  ".join(problems[:10])
+            raise EcoRouteError(f"the data does not hold together ({len(problems)} problems):\n  {listed}")
+        return catalogue
+
+    def _problems(self) -> Iterator[str]:
+        for table, key in _KEYS.items():
+            seen: set[Any] = set()
+            for row in getattr(self, table):
+                value = tuple(getattr(row, name) for name in key)
+                if value in seen:
+                    yield f"{table}: {', '.join(map(str, value))} appears twice"
+                seen.add(value)
+        known = {source.id for source in self.sources}
+        for table in _KEYS:
+            if table == "sources":
+                continue
+            for row in getattr(self, table):
+                cited = list(cited_sources(row))
+                if not cited:
+                    yield f"{table}: {row!r:.80} names no source"
+                for source in cited:
+                    if source not in known:
+                        yield f"{table}: {row!r:.80} names source {source!r}, which data/sources.csv does not have"
+        references = (
+            ("aliases", "model", "models", "id"),
+            ("quality", "model", "models", "id"),
+            ("measured_energy", "model", "models", "id"),
+            ("measured_energy", "device", "devices", "id"),
+            ("models", "provider", "providers", "id"),
+            ("zone_aliases", "zone", "grids", "zone"),
+        )
+        for table, name, target, key_name in references:
+            valid = {getattr(row, key_name) for row in getattr(self, target)}
+            for row in getattr(self, table):
+                if getattr(row, name) not in valid:
+                    yield f"{table}: {name} {getattr(row, name)!r} is not in {target}"
+        zones = {grid.zone for grid in self.grids}
+        for provider in self.providers:
+            for zone in provider.zones:
+                if zone not in zones:
+                    yield f"providers: {provider.id} is hosted in {zone!r}, which is not in grids"
+
+
+_KEYS: dict[str, tuple[str, ...]] = {
+    "sources": ("id",),
+    "models": ("id",),
+    "aliases": ("alias",),
+    "providers": ("id",),
+    "grids": ("zone", "kind", "valid_from"),
+    "zone_aliases": ("alias",),
+    "devices": ("id",),
+    "parameters": ("name",),
+    "task_kinds": ("kind",),
+    "efforts": ("effort",),
+    "quality": ("model", "effort"),
+    "measured_energy": ("model", "device", "devices", "precision", "batch", "workload", "stack"),
+    "energy_laws": ("form",),
+}
+
+
+def cited_sources(value: Any) -> Iterator[str]:
+    """Every source id in a row, at any depth."""
+    if is_dataclass(value):
+        for field in fields(value):
+            inner = getattr(value, field.name)
+            if field.name == "sources" or field.name.endswith("_sources"):
+                yield from inner
+            elif is_dataclass(inner):
+                yield from cited_sources(inner)
