@@ -1,0 +1,48 @@
+"""What every test shares: no setting of this machine's user reaches a test, and no test reaches the user's database."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.stdio_peer import StdioPeer
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Every process of this run sees an empty home, its own database and none of the user's ECOROUTE settings."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("ECOROUTE_")]:
+            patch.delenv(name)
+        for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "FLATPAK_XDG_CONFIG_HOME", "APPDATA"):
+            patch.setenv(name, str(home / name.lower()))
+        patch.setenv("ECOROUTE_DB", str(home / "ecoroute.db"))
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setenv("PYTHONUTF8", "1")
+        yield
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def server_command() -> list[str]:
+    """How every test starts the server: the package under test, with this interpreter, over stdio."""
+    return [sys.executable, "-m", "ecoroute_mcp", "mcp"]
+
+
+@pytest.fixture
+def stdio_server(server_command: list[str], tmp_path: Path) -> Iterator[StdioPeer]:
+    """A live server in a directory of its own, past the 2025-11-25 handshake, spoken to line by line."""
+    with StdioPeer(server_command, cwd=tmp_path, stderr=tmp_path / "stderr.txt") as peer:
+        peer.initialize()
+        yield peer
