@@ -24,7 +24,7 @@ wells and the building of dams and panels come on top, so they read low beside l
 which.
 
 **Names.** One name, one zone. A name with two meanings becomes one alias per meaning, with the zone in brackets, and
-the bare name none. Sub-national zones are used for a cloud region only where the vendor names the place.
+the bare name none. A cloud region leads to a zone below its country only where the vendor has named the state or province.
 """
 
 from __future__ import annotations
@@ -81,10 +81,12 @@ NAME_SOURCES = {
     "codecarbon 3.3.2 china_provincial_emissions.json": "china-mee-2023",
     "common name": "zone-names-v1",
 }
-CLOUD_SOURCES = {
-    "aws": "aws-regions-botocore-1.44.5",
-    "azure": "azure-regions-list",
-    "gcp": "google-region-carbon-2025",
+REGION_SOURCES = {
+    "botocore 1.44.5 partitions.json": "aws-regions-botocore-1.44.5",
+    "AWS on opening the region in Montreal, 2016": "aws-canada-montreal",
+    "Azure regions list": "azure-regions-list",
+    "Azure region name": "azure-region-names",
+    "Google region-carbon-info 2025": "google-region-carbon-2025",
 }
 
 
@@ -362,7 +364,7 @@ def _aliases(zones: Sequence[str], names: list[Row], regions: list[Row], presets
         if row["zone"] in known:
             enter(row["name"], row["zone"], NAME_SOURCES[row["source"]])
     for row in regions:
-        source = CLOUD_SOURCES[row["cloud"]]
+        source = REGION_SOURCES[row["source"]]
         note = f"{row['cloud']}: {row['vendor_name']}"
         enter(row["region"], row["zone"], source, note)
         if row["cloud"] == "azure":
