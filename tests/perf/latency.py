@@ -1,4 +1,4 @@
-"""What EcoRoute costs on top of the SDK. `python tests/perf/latency.py [--json]` measures and prints; it asserts nothing.
+"""What EcoRoute costs on top of the SDK: `python tests/perf/latency.py [--json]` measures and prints; no assertion.
 
 Both servers run on this machine in the same minutes, and their samples alternate, so that a busy machine slows both.
 
