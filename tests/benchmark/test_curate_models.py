@@ -1,0 +1,191 @@
+"""The generated model, alias and parameter-source tables, against their upstream."""
+
+from __future__ import annotations
+
+import collections
+import csv
+import datetime
+from pathlib import Path
+
+import pytest
+
+from benchmark.curate import models as curate
+from ecoroute_mcp.catalogue import Alias
+from ecoroute_mcp.identity import Identity
+from ecoroute_mcp.sci import EcoRouteError
+
+DATA = Path(__file__).parents[2] / "data"
+UPSTREAM = DATA / "upstream"
+
+
+def shipped(name: str) -> list[dict[str, str]]:
+    with (DATA / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(line for line in file if not line.startswith("#")))
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, list[dict[str, str]]]:
+    return curate.tables(UPSTREAM)
+
+
+@pytest.fixture(scope="module")
+def models(tables: dict[str, list[dict[str, str]]]) -> dict[str, dict[str, str]]:
+    return {row["id"]: row for row in tables["models.csv"]}
+
+
+@pytest.mark.parametrize("name", ["models.csv", "aliases.csv", "sources_models.csv"])
+def test_the_files_are_what_the_generator_writes(name: str, tables: dict[str, list[dict[str, str]]]) -> None:
+    assert shipped(name) == tables[name]
+
+
+def test_every_upstream_model_is_carried_and_enough_can_be_had(models: dict[str, dict[str, str]]) -> None:
+    assert len(models) == 223
+    counts = collections.Counter(row["availability"] for row in models.values())
+    assert counts == {"current": 169, "deprecated": 40, "retired": 14}
+
+
+def test_every_cited_source_and_provider_exists(models: dict[str, dict[str, str]]) -> None:
+    known = {row["id"] for name in ("sources.csv", "sources_models.csv") for row in shipped(name)}
+    providers = {row["id"]: row for row in shipped("providers.csv")}
+    for row in [*models.values(), *providers.values(), *shipped("aliases.csv")]:
+        for column, cell in row.items():
+            if column == "sources" or column.endswith(("_sources", ".sources")):
+                assert set(filter(None, cell.split("|"))) <= known, (row["id"], column)
+        assert row["sources"]
+    assert {row["provider"] for row in models.values()} == set(providers)
+    for row in providers.values():
+        assert 1 <= float(row["pue.low"]) <= float(row["pue.mid"]) <= float(row["pue.high"]) <= 1.54
+        assert row["pue.sources"]
+        assert row["zones"]
+
+
+def test_source_ids_are_unique_and_dated() -> None:
+    rows = [row for name in ("sources.csv", "sources_models.csv") for row in shipped(name)]
+    assert len({row["id"] for row in rows}) == len(rows)
+    for row in rows:
+        assert datetime.date.fromisoformat(row["retrieved_on"]) <= curate.TODAY
+
+
+def test_parameters_hold_together(models: dict[str, dict[str, str]]) -> None:
+    for row in models.values():
+        for field in ("params_total_b", "params_active_b", "params_active_prefill_b"):
+            ends = [row[f"{field}.{end}"] for end in ("low", "mid", "high")]
+            assert all(ends) or not any(ends)
+            if all(ends):
+                low, mid, high = map(float, ends)
+                assert 0 < low <= mid <= high
+                assert row[f"{field}.sources"] == f"params:{row['id']}"
+        if row["params_active_b.mid"]:
+            assert float(row["params_active_b.high"]) <= float(row["params_total_b.high"])
+        else:
+            assert row["params_note"]
+
+
+def test_prices_hold_together(models: dict[str, dict[str, str]]) -> None:
+    for row in models.values():
+        price_in, price_out = row["price_in_usd_per_mtok"], row["price_out_usd_per_mtok"]
+        if price_in:
+            assert 0 < float(price_in) <= float(price_out)
+            assert row["price_sources"]
+        else:
+            assert not price_out
+            assert row["price_note"].startswith("no catalogue we read has a price for it")
+    assert sum("disagree" in row["price_note"] for row in models.values()) == 12
+
+
+def test_rows_by_hand(models: dict[str, dict[str, str]]) -> None:
+    opus = models["claude-opus-4-5"]
+    assert [opus[f"params_active_b.{end}"] for end in ("low", "mid", "high")] == ["67", "115.8", "200"]
+    assert opus["params_total_b.low"] == opus["params_total_b.high"] == "670"
+    assert "its range of the total is a point" in opus["params_note"]
+    flash = models["deepseek-v4.1-flash"]
+    assert [flash[f"params_active_b.{end}"] for end in ("low", "mid", "high")] == ["16", "16", "16"]
+    assert [flash[f"params_active_prefill_b.{end}"] for end in ("low", "mid", "high")] == ["8", "8", "8"]
+    assert models["command-a"]["params_total_b.mid"] == "111"  # upstream had Command A+
+    grok = models["grok-4.5"]
+    assert (grok["params_total_b.mid"], grok["params_active_b.mid"]) == ("1500", "")
+    assert models["gpt-6.1-terra"]["open_weights"] == ""  # taken over from the family, not known
+    assert models["devstral-small-2"]["price_in_usd_per_mtok"] == ""  # a free tier's zero is no price
+    assert models["codestral-2508"]["released_on"] == ""  # the day it was first seen is not its release
+    assert models["ministral-3b-2512"]["max_output_tokens"] == ""  # longer than its context
+
+
+@pytest.mark.parametrize(
+    ("model_id", "availability"),
+    [
+        ("gpt-5-codex", "retired"),
+        ("gemini-3-pro", "retired"),
+        ("grok-code-fast-1", "retired"),
+        ("o3-mini", "retired"),  # its end, 2026-10-23, has passed
+        ("claude-sonnet-4-5", "current"),  # its end, 2026-11-30, has not
+        ("kimi-k2.5", "deprecated"),  # the API ended, the weights remain
+        ("deepseek-v3", "deprecated"),
+        ("gemma-4-e2b", "current"),  # never had a hosted API; the weights can be downloaded
+        ("gemma-4-12b", "current"),
+    ],
+)
+def test_availability(models: dict[str, dict[str, str]], model_id: str, availability: str) -> None:
+    assert models[model_id]["availability"] == availability
+
+
+def test_every_source_of_parameters_says_how_strong_it_is(tables: dict[str, list[dict[str, str]]]) -> None:
+    sources = {row["id"]: row for row in tables["sources_models.csv"]}
+    assert len(sources) == 173
+    assert sources["params:qwen3-8b"]["basis"] == "vendor_reported"
+    assert sources["params:qwen3-8b"]["url"] == "https://huggingface.co/Qwen/Qwen3-8B"
+    assert sources["params:qwen3-8b"]["retrieved_on"] == "2026-08-22"
+    assert sources["params:claude-opus-5"]["basis"] == "estimated"
+    assert sources["params:granite-4.2-8b"]["basis"] == "estimated"  # dense is assumed
+    assert sources["params:glm-5.3-flash"]["basis"] == "published"  # a third party's page
+    assert all(row["url"].startswith("https://") for row in sources.values())
+
+
+def test_every_carried_upstream_spelling_resolves(tables: dict[str, list[dict[str, str]]]) -> None:
+    known = [curate.as_model(row) for row in tables["models.csv"]]
+    aliases = [Alias(alias=r["alias"], model=r["model"], sources=(r["sources"],)) for r in tables["aliases.csv"]]
+    identity, by_rule = Identity(known, aliases), Identity(known, ())
+    carried = [row for row in curate.rows(UPSTREAM / "model_aliases.csv") if curate.refused(row["alias"]) is None]
+    wrong = [row for row in carried if identity.resolve(row["alias"]).model_id != curate.bare(row["canonical"])]
+    assert wrong == []
+    assert len(carried) == 3150
+    assert sum(curate.reached(by_rule, row) for row in carried) / len(carried) > 0.89  # rules first, aliases last
+
+
+def test_refused_upstream_spellings_by_token_and_none_of_them_resolves(
+    tables: dict[str, list[dict[str, str]]],
+) -> None:
+    known = [curate.as_model(row) for row in tables["models.csv"]]
+    aliases = [Alias(alias=r["alias"], model=r["model"], sources=(r["sources"],)) for r in tables["aliases.csv"]]
+    identity = Identity(known, aliases)
+    counts: collections.Counter[str] = collections.Counter()
+    for row in curate.rows(UPSTREAM / "model_aliases.csv"):
+        token = curate.refused(row["alias"])
+        if token is not None:
+            counts[token] += 1
+            with pytest.raises(EcoRouteError):
+                identity.resolve(row["alias"])
+    assert counts == {
+        "batch": 128,
+        "another model": 25,
+        "highspeed": 18,
+        "chat": 17,
+        "unknown host": 11,
+        "search": 9,
+        "contributor": 6,
+        "customtools": 5,
+        "base": 3,
+        "nitro": 3,
+        "extended": 2,
+        "moving pointer": 2,
+        "turbo": 2,
+        "128k": 1,
+        "64k": 1,
+        "vl": 1,
+    }
+
+
+def test_no_spelling_belongs_to_two_models() -> None:
+    owners = collections.defaultdict(set)
+    for row in curate.rows(UPSTREAM / "model_aliases.csv"):
+        owners[row["alias"].lower()].add(row["canonical"])
+    assert {spelling for spelling, found in owners.items() if len(found) > 1} == set()
