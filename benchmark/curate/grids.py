@@ -24,7 +24,7 @@ wells and the building of dams and panels come on top, so they read low beside l
 which.
 
 **Names.** One name, one zone. A name with two meanings becomes one alias per meaning, with the zone in brackets, and
-the bare name none. A cloud region leads to a zone below its country only where the vendor has named the state or province.
+the bare name none. A cloud region leads to a zone below its country only where the vendor has named the place.
 """
 
 from __future__ import annotations
