@@ -18,7 +18,6 @@ A size after the name (``mistral-nemo:12b``) is accepted only where it is the pu
 from __future__ import annotations
 
 import datetime
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -241,6 +240,8 @@ class Identity:
 
     def _suggestions(self, name: str, base: str | None) -> list[str]:
         """Up to three ids: the base, then what is spelled alike, then the newest of the family."""
+        import difflib  # only a misspelt id needs it; it is a fifth of this module's import
+
         name = name[:_ECHO]
         bought = [model for model in self._models.values() if model.availability != "retired"]
         bought.sort(key=lambda model: (model.released_on or datetime.date.min, model.id), reverse=True)
