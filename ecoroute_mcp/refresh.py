@@ -49,6 +49,7 @@ _FILES: dict[str, str] = {
     "parameters": "parameters.csv",
     "task_kinds": "task_kinds.csv",
     "efforts": "efforts.csv",
+    "tiers": "tiers.csv",
     "quality": "quality.csv",
     "measured_energy": "measured_energy.csv",
     "energy_laws": "energy_law.yaml",
@@ -225,7 +226,7 @@ def _paths(data: Path, measurements: Sequence[Path]) -> dict[str, list[Path]]:
 
 def _gather(data: Path, measurements: Sequence[Path], yesterday: Catalogue | None) -> tuple[Catalogue, dict[str, str]]:
     """The checked catalogue, and why a table has yesterday's rows. Without a yesterday every failure is raised."""
-    hints = typing.get_type_hints(Catalogue)
+    hints = _hints(Catalogue)
     tables: dict[str, tuple[Any, ...]] = {}
     failed: dict[str, str] = {}
     bases: dict[str, Basis] = {}
@@ -298,7 +299,7 @@ def _fill_bases(where: str, row_type: type, values: Any, bases: Mapping[str, Bas
     """Give each estimate, and each row that has the field and leaves it out, the weakest basis of its sources."""
     if not isinstance(values, dict) or row_type is Source:
         return
-    hints = typing.get_type_hints(row_type)
+    hints = _hints(row_type)
     for name, hint in hints.items():
         inner = _plain(hint)
         if is_dataclass(inner) and isinstance(inner, type) and isinstance(values.get(name), dict):
@@ -329,13 +330,18 @@ def _first_non_finite(row: Any) -> str:
 def _columns(row_type: type, prefix: str = "") -> dict[str, Any]:
     """The columns of a CSV file of such rows, with the type of a cell; the basis of an estimate has none."""
     columns: dict[str, Any] = {}
-    for name, hint in typing.get_type_hints(row_type).items():
+    for name, hint in _hints(row_type).items():
         inner = _plain(hint)
         if is_dataclass(inner) and isinstance(inner, type):
             columns |= _columns(inner, f"{prefix}{name}.")
         elif not (prefix and name == "basis"):
             columns[prefix + name] = inner
     return columns
+
+
+@functools.cache
+def _hints(row_type: type) -> dict[str, Any]:
+    return typing.get_type_hints(row_type)
 
 
 def _plain(hint: Any) -> Any:

@@ -73,6 +73,7 @@ class _Field:
     columns: tuple[_Column, ...]
     encode: Callable[[Any], tuple[Any, ...]]
     decode: Callable[[tuple[Any, ...]], Any]
+    plain: bool = False  # one cell, which is the value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +161,7 @@ def _field(name: str, hint: Any, *, optional: bool = False) -> _Field:
         return None if cells[0] is None else from_cell(cells[0])
 
     column = _Column(name=name, declaration=sql_type + ("" if optional else " NOT NULL") + check)
-    return _Field(name=name, columns=(column,), encode=encode, decode=decode)
+    return _Field(name=name, columns=(column,), encode=encode, decode=decode, plain=from_cell is _same)
 
 
 def _nested(name: str, row_type: type, *, optional: bool) -> _Field:
@@ -191,14 +192,23 @@ def _cells(table_fields: tuple[_Field, ...], row: Any) -> tuple[Any, ...]:
 
 def _maker(row_type: type, table_fields: tuple[_Field, ...]) -> Callable[[tuple[Any, ...]], Any]:
     """A function from the cells of a row to the dataclass."""
-    plan = []
+    names = [field.name for field in fields(row_type)]
+    plain: list[tuple[str, int]] = []  # cells that are the value
+    others: list[tuple[str, int, int, Callable[[tuple[Any, ...]], Any]]] = []
     start = 0
-    for name, field in zip((field.name for field in fields(row_type)), table_fields, strict=True):
-        plan.append((name, start, start + len(field.columns), field.decode))
-        start += len(field.columns)
+    for name, field in zip(names, table_fields, strict=True):
+        stop = start + len(field.columns)
+        if field.plain:
+            plain.append((name, start))
+        else:
+            others.append((name, start, stop, field.decode))
+        start = stop
 
     def make(cells: tuple[Any, ...]) -> Any:
-        return row_type(**{name: decode(cells[first:last]) for name, first, last, decode in plan})
+        values = {name: cells[index] for name, index in plain}
+        for name, first, last, decode in others:
+            values[name] = decode(cells[first:last])
+        return row_type(**values)
 
     return make
 

@@ -64,6 +64,12 @@ FILES = {
     "efforts.csv": """\
         effort,output_multiplier.low,output_multiplier.mid,output_multiplier.high,output_multiplier.sources,note
         high,2,3,4,guess,Half way up
+        default,1,2,3,guess,Not stated
+        """,
+    "tiers.csv": """\
+        tier,theta_from,sources
+        5,,guess
+        7,1.25,guess
         """,
     "quality.csv": """\
         model,effort,theta,theta_se,tier,benchmarks,basis,sources
@@ -120,6 +126,10 @@ def change(folder: Path, name: str, old: str, new: str) -> None:
 
 
 # Reading.
+
+
+def test_every_table_of_the_catalogue_has_its_file() -> None:
+    assert list(refresh._FILES) == [field.name for field in fields(Catalogue)]
 
 
 def test_every_kind_of_cell_becomes_the_value_it_stands_for(data: Path) -> None:
@@ -493,7 +503,7 @@ def test_a_refresh_reports_what_it_changed(data: Path, db: Path) -> None:
     first = refresh.refresh(db, data)
     assert first.notice == f"The database {db} was built anew: it does not exist yet."
     assert first.failed == {}
-    assert sum(change.after for change in first.changes) == sum(len(change.added) for change in first.changes) == 19
+    assert sum(change.after for change in first.changes) == sum(len(change.added) for change in first.changes) == 22
     assert all(change.text().endswith("unchanged") for change in refresh.refresh(db, data).changes)
 
     change(data, "models.csv", "acme/bellows,acme,bellows,vendor", "acme/crucible,acme,crucible,vendor")
