@@ -8,7 +8,7 @@ of a :class:`Source`; :meth:`Catalogue.checked` refuses a snapshot in which any 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
 
@@ -89,7 +89,7 @@ class Grid:
 
     zone: str
     name: str
-    region_type: Literal["world", "country", "subdivision", "bidding_zone", "cloud_region", "technology"]
+    region_type: Literal["world", "group", "country", "subdivision", "bidding_zone", "cloud_region", "technology"]
     valid_from: datetime.date
     intensity_g_per_kwh: Estimate
     kind: Literal["average", "marginal"] = "average"
@@ -154,6 +154,15 @@ class EffortLevel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tier:
+    """A tier of the quality scale for people: where on the latent scale it begins. None: open below."""
+
+    tier: int
+    theta_from: float | None = None
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Quality:
     """Latent ability of a model at one effort: ``theta`` on the scale's own units with its standard error.
 
@@ -190,17 +199,20 @@ class MeasuredEnergy:
 
 @dataclass(frozen=True, kw_only=True)
 class EnergyLaw:
-    """Joules per output token of a deployment that nobody measured, from what is known of it.
+    """Joules per output token of a deployment that nobody measured, from what is known of it, on one device.
 
-    ``coefficients`` by device id; the interval of a prediction is ``residual_factor`` around it.
+    ``coefficients`` belong to the terms of :func:`ecoroute_mcp.energy.features`, in their order; a prediction's
+    interval is ``residual_factor`` around it. ``hosted`` marks the one law used for models whose hardware is unknown.
     """
 
     form: str
-    coefficients: Mapping[str, tuple[float, ...]]
+    device: str
+    coefficients: tuple[float, ...]
     residual_factor: Estimate
     n: int
     validation: str
     sources: tuple[str, ...]
+    hosted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +229,7 @@ class Catalogue:
     parameters: tuple[Parameter, ...]
     task_kinds: tuple[TaskKind, ...]
     efforts: tuple[EffortLevel, ...]
+    tiers: tuple[Tier, ...]
     quality: tuple[Quality, ...]
     measured_energy: tuple[MeasuredEnergy, ...]
     energy_laws: tuple[EnergyLaw, ...]
@@ -232,7 +245,7 @@ class Catalogue:
         return catalogue
 
     def _problems(self) -> Iterator[str]:
-        for table, key in _KEYS.items():
+        for table, key in KEYS.items():
             seen: set[Any] = set()
             for row in getattr(self, table):
                 value = tuple(getattr(row, name) for name in key)
@@ -240,7 +253,7 @@ class Catalogue:
                     yield f"{table}: {', '.join(map(str, value))} appears twice"
                 seen.add(value)
         known = {source.id for source in self.sources}
-        for table in _KEYS:
+        for table in KEYS:
             if table == "sources":
                 continue
             for row in getattr(self, table):
@@ -255,7 +268,11 @@ class Catalogue:
             ("quality", "model", "models", "id"),
             ("measured_energy", "model", "models", "id"),
             ("measured_energy", "device", "devices", "id"),
+            ("energy_laws", "device", "devices", "id"),
             ("models", "provider", "providers", "id"),
+            ("task_kinds", "min_tier", "tiers", "tier"),
+            ("quality", "tier", "tiers", "tier"),
+            ("quality", "effort", "efforts", "effort"),
             ("zone_aliases", "zone", "grids", "zone"),
         )
         for table, name, target, key_name in references:
@@ -270,7 +287,7 @@ class Catalogue:
                     yield f"providers: {provider.id} is hosted in {zone!r}, which is not in grids"
 
 
-_KEYS: dict[str, tuple[str, ...]] = {
+KEYS: dict[str, tuple[str, ...]] = {
     "sources": ("id",),
     "models": ("id",),
     "aliases": ("alias",),
@@ -281,18 +298,23 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "parameters": ("name",),
     "task_kinds": ("kind",),
     "efforts": ("effort",),
+    "tiers": ("tier",),
     "quality": ("model", "effort"),
     "measured_energy": ("model", "device", "devices", "precision", "batch", "workload", "stack"),
-    "energy_laws": ("form",),
+    "energy_laws": ("form", "device"),
 }
+"""What tells the rows of each table apart."""
 
 
 def cited_sources(value: Any) -> Iterator[str]:
-    """Every source id in a row, at any depth."""
-    if is_dataclass(value):
+    """Every source id in a row or an answer, at any depth."""
+    if isinstance(value, tuple):
+        for item in value:
+            yield from cited_sources(item)
+    elif is_dataclass(value):
         for field in fields(value):
             inner = getattr(value, field.name)
             if field.name == "sources" or field.name.endswith("_sources"):
                 yield from inner
-            elif is_dataclass(inner):
+            else:
                 yield from cited_sources(inner)

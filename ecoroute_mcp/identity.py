@@ -23,10 +23,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ecoroute_mcp.catalogue import Alias, Effort, Model
-from ecoroute_mcp.sci import EcoRouteError
+from ecoroute_mcp.sci import EcoRouteError, shown
 
 _LONGEST = 300  # characters; the longest id that any catalogue read so far has is under 120
-_ECHO = 60
 _COMPLETIONS = 100
 _SUGGESTIONS = 3
 _SIZE_TOLERANCE = 0.03  # a tag says 671b where the model card counts 685: the same weights with and without one module
@@ -141,9 +140,9 @@ class Identity:
         if not text.strip():
             raise EcoRouteError("the model id is empty: give one such as 'claude-sonnet-4-5' or 'qwen3:8b'")
         if len(text) > _LONGEST:
-            raise EcoRouteError(f"a model id has at most {_LONGEST} characters, not {len(text)}: {_echo(text)!r}...")
+            raise EcoRouteError(f"a model id has at most {_LONGEST} characters, not {len(text)}: {shown(text)!r}...")
         if not text.isprintable():
-            raise EcoRouteError(f"{_echo(text)!r} contains characters that no model id has: retype it")
+            raise EcoRouteError(f"{shown(text)!r} contains characters that no model id has: retype it")
         plain = _plain(text)
         match = self._find(plain)
         if match is None:
@@ -198,31 +197,31 @@ class Identity:
 
     def _unknown(self, text: str, plain: str) -> EcoRouteError:
         """The error for a spelling that names no model: what is in the way, and what was probably meant."""
-        shown = repr(_echo(text))
+        spelled = repr(shown(text))
         *route, name = plain.split("/")
         strange = next((part for part in route if not _is_route(part)), None)
         known = self._find(name)
         if strange is not None and known is not None:
             return EcoRouteError(
-                f"{shown}: {_echo(strange)!r} is not a vendor or gateway we know, so this may be other weights. "
+                f"{spelled}: {shown(strange)!r} is not a vendor or gateway we know, so this may be other weights. "
                 f"If it serves the unchanged model, say {known.model_id!r}"
             )
         base, extra = self._longest_known(name)
         if base is not None and extra in ("", "latest"):
             return EcoRouteError(
-                f"{shown}: Ollama's default tag may be any size of the family. Name the size after the colon, "
+                f"{spelled}: Ollama's default tag may be any size of the family. Name the size after the colon, "
                 f"or say {base!r} if that is what runs"
             )
         suggestions = self._suggestions(name, base)
         meant = _listed(suggestions)
         if base is not None and extra:
             return EcoRouteError(
-                f"{shown}: {extra!r} is not part of any model we know and may change price or energy, "
+                f"{spelled}: {extra!r} is not part of any model we know and may change price or energy, "
                 f"so it was not taken for {base!r}. Did you mean {meant}?"
             )
         if not suggestions:
-            return EcoRouteError(f"no model is called {shown}; `ecoroute models` lists those we know")
-        return EcoRouteError(f"no model is called {shown}. Did you mean {meant}?")
+            return EcoRouteError(f"no model is called {spelled}; `ecoroute models` lists those we know")
+        return EcoRouteError(f"no model is called {spelled}. Did you mean {meant}?")
 
     def _longest_known(self, name: str) -> tuple[str | None, str]:
         """The known model with the longest name that begins this one, and the words that come after it.
@@ -235,14 +234,14 @@ class Identity:
                 model_id = self._ids.get("-".join(pieces[:end]))
                 if model_id is not None:
                     more = pieces[end:]
-                    return (None, "") if more and more[0].isdigit() else (model_id, _echo("-".join(more)))
+                    return (None, "") if more and more[0].isdigit() else (model_id, shown("-".join(more)))
         return None, ""
 
     def _suggestions(self, name: str, base: str | None) -> list[str]:
         """Up to three ids: the base, then what is spelled alike, then the newest of the family."""
         import difflib  # only a misspelt id needs it; it is a fifth of this module's import
 
-        name = name[:_ECHO]
+        name = name[:60]
         bought = [model for model in self._models.values() if model.availability != "retired"]
         bought.sort(key=lambda model: (model.released_on or datetime.date.min, model.id), reverse=True)
         ids = [model.id for model in bought]
@@ -333,10 +332,6 @@ def _has_size(model: Model | None, size: re.Match[str]) -> bool:
         return False
     said_b = float(size.group(1)) * (1000 if size.group(2) == "t" else 1)
     return abs(said_b / model.params_total_b.mid - 1) <= _SIZE_TOLERANCE
-
-
-def _echo(text: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in text[:_ECHO])
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecoroute_mcp import store
-from ecoroute_mcp.catalogue import _KEYS, Catalogue, Source
+from ecoroute_mcp.catalogue import KEYS, Catalogue, Source
 from ecoroute_mcp.sci import Basis, EcoRouteError, weakest
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def _change(table: str, before: Catalogue | None, after: Catalogue) -> Change:
 
 def _keyed(table: str, catalogue: Catalogue | None) -> dict[str, Any]:
     rows = getattr(catalogue, table) if catalogue else ()
-    return {" ".join(str(getattr(row, name)) for name in _KEYS[table]): row for row in rows}
+    return {" ".join(str(getattr(row, name)) for name in KEYS[table]): row for row in rows}
 
 
 def _listed(keys: Sequence[str]) -> str:

@@ -36,6 +36,15 @@ class EcoRouteError(Exception):
     """Anything a caller can put right. The text names the repair and reads as it stands."""
 
 
+SHOWN_CHARACTERS = 60
+
+
+def shown(text: str) -> str:
+    """The first 60 printable characters of a caller's text, safe to echo in a message."""
+    printable = (character for character in text[: 4 * SHOWN_CHARACTERS] if character.isprintable())
+    return "".join(printable)[:SHOWN_CHARACTERS]
+
+
 def weakest(*bases: Basis) -> Basis:
     """The basis of a figure derived from figures with these bases: its weakest input."""
     return max(bases, key=BASES.index)
@@ -112,9 +121,7 @@ class Estimate:
         """One over this; the ends swap. Raises EcoRouteError where the interval touches zero."""
         if self.low <= 0:
             raise EcoRouteError(f"cannot divide by an interval that touches zero ({self.low} to {self.high})")
-        return Estimate(
-            low=1 / self.high, mid=1 / self.mid, high=1 / self.low, basis=self.basis, sources=self.sources
-        )
+        return Estimate(low=1 / self.high, mid=1 / self.mid, high=1 / self.low, basis=self.basis, sources=self.sources)
 
 
 Quantity = TypeVar("Quantity", float, Estimate, "NDArray[np.float64]")

@@ -13,9 +13,8 @@ import re
 from collections.abc import Sequence
 
 from ecoroute_mcp.catalogue import Grid, ZoneAlias
-from ecoroute_mcp.sci import EcoRouteError
+from ecoroute_mcp.sci import EcoRouteError, shown
 
-SHOWN_CHARACTERS = 60
 LONGEST_NAME = 100
 COMPLETIONS = 100
 _SEPARATORS = re.compile(r"[\s_\-]+")
@@ -100,9 +99,3 @@ _REPAIR = "Name a country, a US state or a cloud region, such as SWE, US-CA, us-
 def spelling(text: str) -> str:
     """What two spellings of one name have in common: case and separators do not count."""
     return _SEPARATORS.sub(" ", text).strip().casefold()
-
-
-def shown(text: str) -> str:
-    """The first 60 printable characters of a foreign text, safe to echo in a message."""
-    printable = (character for character in text[: 4 * SHOWN_CHARACTERS] if character.isprintable())
-    return "".join(printable)[:SHOWN_CHARACTERS]

@@ -11,7 +11,7 @@ import importlib
 import io
 from pathlib import Path
 
-GENERATORS = ("grids",)
+GENERATORS = ("grids", "models", "energy")
 
 
 def write(data: Path, out: Path | None = None) -> list[str]:

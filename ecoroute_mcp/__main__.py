@@ -1,0 +1,424 @@
+"""The ``ecoroute`` command, and the only place that reads the environment, the terminal and the clock of the machine.
+
+Environment: ``ECOROUTE_DB`` (path of the database), ``ECOROUTE_REGION`` (grid used when none is given),
+``ECOROUTE_CANDIDATES`` (comma-separated models that this person can really use).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ecoroute_mcp import __version__, editor, refresh
+from ecoroute_mcp.ranking import SORT_BY, Defaults, Detected, RankingsRequest, Request, Router
+from ecoroute_mcp.sci import EcoRouteError
+
+EPILOG = """examples:
+  ecoroute recommend "fix the failing pytest in our payment module" --region SWE
+  ecoroute recommend "explain this query plan" --context-tokens 6000 --current-model claude-sonnet-4-5 --json
+  ecoroute rank --task-type refactor --open-weights-only --limit 5
+  ecoroute mcp                      serve the editor over stdio (what Zed, Claude Code, VS Code and Cursor start)
+
+environment:
+  ECOROUTE_REGION      grid used when none is given, e.g. SWE, US-CA, us-east-1
+  ECOROUTE_CANDIDATES  the models you can really use, separated by commas
+  ECOROUTE_DB          path of the database (built on first use from the data in the package)
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns 0, or 1 after a problem that was said on stderr."""
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+    except EcoRouteError as error:
+        print(f"ecoroute: {_printable(str(error))}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ecoroute",
+        description="Which language model does this task well enough for the least carbon?",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"ecoroute {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], help_: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help_, description=help_[0].upper() + help_[1:] + ".")
+        sub.set_defaults(run=run)
+        return sub
+
+    def asking(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--task-type", metavar="KIND", help="kind of task; beats reading the text")
+        sub.add_argument("--region", help="grid: country, state or cloud region")
+        sub.add_argument("--context-tokens", type=int, metavar="N", help="tokens the model reads beside the text")
+        sub.add_argument("--output-tokens", type=int, metavar="N", help="tokens of the answer, without reasoning")
+        sub.add_argument("--min-tier", type=int, metavar="1-10", help="quality tier to require")
+        sub.add_argument("--open-weights-only", action="store_true", help="only models that can be downloaded")
+        sub.add_argument("--json", action="store_true", help="print the structured answer")
+
+    mcp = command("mcp", _mcp, "serve the Model Context Protocol over stdio")
+    mcp.add_argument("--http", action="store_true", help="serve streamable HTTP at /mcp in place of stdio")
+    mcp.add_argument("--host", default="127.0.0.1", help="address for --http (default: loopback only)")
+    mcp.add_argument("--port", type=int, default=8765, help="port for --http (default: 8765)")
+
+    recommend = command("recommend", _recommend, "name the greenest adequate model for a task")
+    recommend.add_argument("task", nargs="?", metavar="TEXT", help="what is to be done")
+    recommend.add_argument(
+        "--jsonl",
+        metavar="FILE",
+        help="one task a line, a JSON string or an object with the options' names; prints a JSON result a line; - is stdin",
+    )
+    asking(recommend)
+    recommend.add_argument(
+        "--current-model", metavar="MODEL", help="model in use now (default: what Zed's settings say)"
+    )
+    recommend.add_argument("--candidates", metavar="A,B", help="the only models that may be recommended")
+    recommend.add_argument("--max-cost-usd", type=float, metavar="USD", help="most dollars for this one task")
+
+    rank = command("rank", _rank, "rank models for a kind of task")
+    asking(rank)
+    rank.add_argument("--sort-by", default="carbon", choices=SORT_BY, help="order (default: carbon)")
+    rank.add_argument("--provider", help="only models of this provider")
+    rank.add_argument("--limit", type=int, default=10, metavar="N", help="rows (default: 10)")
+
+    health = command("health", _health, "say what is loaded and what is wrong with it")
+    health.add_argument("--json", action="store_true", help="print the structured answer")
+
+    models = command("models", _models, "list the models and what is known of them")
+    models.add_argument("query", nargs="?", default="", help="only ids that contain this")
+    models.add_argument("--json", action="store_true", help="print every field and source")
+
+    regions = command("regions", _regions, "list the grid zones")
+    regions.add_argument("query", nargs="?", default="", help="only zones whose id, name or other names contain this")
+    regions.add_argument("--json", action="store_true", help="print every field and source")
+
+    again = command("refresh", _refresh, "read the data again, check it, and print what changed")
+    again.add_argument("--data", type=Path, metavar="DIR", help="folder of tables (default: the package's)")
+    again.add_argument("--json", action="store_true", help="print the changes as JSON")
+    return parser
+
+
+# -- commands
+
+
+def _mcp(arguments: argparse.Namespace) -> int:
+    router, database, notice = _router()
+    if notice:
+        print(notice, file=sys.stderr)
+    from ecoroute_mcp import server
+
+    built = server.build(router, version=__version__, database=str(database), detect=_detect)
+    if arguments.http:
+        built.run("streamable-http", host=arguments.host, port=arguments.port)
+    else:
+        built.run()
+    return 0
+
+
+def _recommend(arguments: argparse.Namespace) -> int:
+    if (arguments.task is None) == (arguments.jsonl is None):
+        raise EcoRouteError('give the task as text, or --jsonl FILE, one of the two: ecoroute recommend "fix the test"')
+    options = _options(arguments)
+    if arguments.jsonl is not None:
+        return _recommend_lines(arguments.jsonl, options)
+    router = _router_said()
+    answer = router.recommend(Request(task=arguments.task, detected=_detect(), **options))
+    if arguments.json:
+        print(_json(answer))
+    else:
+        from ecoroute_mcp import render
+
+        _print_markdown(render.recommendation(answer))
+    return 0
+
+
+def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "task_type": arguments.task_type,
+        "region": arguments.region,
+        "context_tokens": arguments.context_tokens,
+        "output_tokens": arguments.output_tokens,
+        "min_tier": arguments.min_tier,
+        "open_weights_only": arguments.open_weights_only,
+        "current_model": arguments.current_model,
+        "candidates": _listed(arguments.candidates),
+        "max_cost_usd": arguments.max_cost_usd,
+    }
+
+
+def _recommend_lines(path: str, options: dict[str, Any]) -> int:
+    """A JSON result a line, in the order of the tasks; a task that cannot be answered gives ``{"error": …}``."""
+    from pydantic import TypeAdapter, ValidationError
+
+    reader = TypeAdapter(Request)
+    router, failed = _router_said(), 0
+    for number, line in enumerate(_lines(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            item = json.loads(line)
+            given = {"task": item} if isinstance(item, str) else item
+            if not isinstance(given, dict) or "detected" in given:
+                raise EcoRouteError("a line is a JSON string, or an object with `task` and the options' names")
+            request = reader.validate_python({**options, "detected": _detect(), **given}, extra="forbid")
+            print(_json(router.recommend(request), indent=None))
+        except (json.JSONDecodeError, RecursionError) as error:
+            problem = f"not JSON: {error}"
+        except ValidationError as error:
+            problem = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()[:5])
+        except EcoRouteError as error:
+            problem = str(error)
+        else:
+            continue
+        failed += 1
+        print(json.dumps({"error": problem, "line": number}))
+    if failed:
+        print(f"ecoroute: {failed} lines could not be answered; each says why", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _rank(arguments: argparse.Namespace) -> int:
+    answer = _router_said().rankings(
+        RankingsRequest(
+            task_type=arguments.task_type,
+            region=arguments.region,
+            limit=arguments.limit,
+            sort_by=arguments.sort_by,
+            provider=arguments.provider,
+            min_tier=arguments.min_tier,
+            open_weights_only=arguments.open_weights_only,
+            context_tokens=arguments.context_tokens,
+            output_tokens=arguments.output_tokens,
+        )
+    )
+    if arguments.json:
+        print(_json(answer))
+        return 0
+    from ecoroute_mcp import render
+
+    text = render.rankings(answer)
+    if sys.stdout.isatty():
+        head, _, rest = text.partition("\n\n")
+        _print_markdown(head)
+        _print_table(render.RANKING_COLUMNS, render.ranking_rows(answer.rows))
+        _print_markdown(rest.partition("\n\n")[2])
+    else:
+        _print_markdown(text)
+    return 0
+
+
+def _health(arguments: argparse.Namespace) -> int:
+    router, database, notice = _router()
+    state = router.health(version=__version__, database=str(database), detected=_detect())
+    if arguments.json:
+        print(_json(state))
+    else:
+        from ecoroute_mcp import render
+
+        _print_markdown(render.health(state) + (f"\n- {notice}" if notice else ""))
+    return 0 if state.status == "ok" else 1
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    router = _router_said()
+    wanted = arguments.query.lower()
+    rows = [model for model in router.catalogue.models if wanted in model.id]
+    if arguments.json:
+        print(_json({"models": rows, "sources": router.cited(tuple(rows))}))
+        return 0
+    tiers: dict[str, list[str]] = {}
+    for quality in router.catalogue.quality:
+        tiers.setdefault(quality.model, []).append(f"{quality.tier} ({quality.effort})")
+    _print_table(
+        ("model", "availability", "params 1e9", "active 1e9", "USD/Mtok in, out", "context", "tier (effort)"),
+        [
+            (
+                model.id,
+                model.availability,
+                _span(model.params_total_b),
+                _span(model.params_active_b),
+                f"{_known(model.price_in_usd_per_mtok)}, {_known(model.price_out_usd_per_mtok)}",
+                _known(model.context_tokens),
+                ", ".join(tiers.get(model.id, ["untested"])),
+            )
+            for model in rows
+        ],
+    )
+    return _found(rows, "model", arguments.query, router.identity.complete)
+
+
+def _regions(arguments: argparse.Namespace) -> int:
+    router = _router_said()
+    wanted = arguments.query.lower()
+    other: dict[str, list[str]] = {}
+    for alias in router.catalogue.zone_aliases:
+        other.setdefault(alias.zone, []).append(alias.alias)
+    rows = [
+        grid
+        for grid in router.catalogue.grids
+        if any(wanted in name.lower() for name in (grid.zone, grid.name, *other.get(grid.zone, ())))
+    ]
+    if arguments.json:
+        print(_json({"grids": rows, "aliases": other, "sources": router.cited(tuple(rows))}))
+        return 0
+    _print_table(
+        ("zone", "name", "gCO2e/kWh", "90 %", "from", "also"),
+        [
+            (
+                grid.zone,
+                grid.name,
+                f"{grid.intensity_g_per_kwh.mid:.3g}",
+                f"{grid.intensity_g_per_kwh.low:.3g} to {grid.intensity_g_per_kwh.high:.3g}",
+                grid.valid_from.isoformat(),
+                ", ".join(other.get(grid.zone, ())[:4]),
+            )
+            for grid in rows
+        ],
+    )
+    return _found(rows, "zone", arguments.query, router.zones.complete)
+
+
+def _refresh(arguments: argparse.Namespace) -> int:
+    report = refresh.refresh(_database(), arguments.data or refresh.packaged_data())
+    print(_json(report) if arguments.json else report.text())
+    return 1 if report.failed else 0
+
+
+# -- the environment
+
+
+def _router() -> tuple[Router, Path, str]:
+    """The router over the database, its path, and what there is to say of how it came to be."""
+    database = _database()
+    opened = refresh.open_catalogue(database, refresh.packaged_data())
+    named = [name for name in ("ECOROUTE_REGION", "ECOROUTE_CANDIDATES") if os.environ.get(name, "").strip()]
+    defaults = Defaults(
+        region=os.environ.get("ECOROUTE_REGION", "").strip() or None,
+        candidates=_listed(os.environ.get("ECOROUTE_CANDIDATES")),
+        where=" and ".join(named),
+    )
+    try:
+        return Router(opened.catalogue, defaults), database, opened.notice
+    except EcoRouteError as error:
+        if named:
+            raise EcoRouteError(f"{' or '.join(named)} in the environment: {error}") from error
+        raise
+
+
+def _router_said() -> Router:
+    router, _, notice = _router()
+    if notice and sys.stderr.isatty():
+        print(notice, file=sys.stderr)
+    return router
+
+
+def _database() -> Path:
+    named = os.environ.get("ECOROUTE_DB", "").strip()
+    if named:
+        return Path(named).expanduser()
+    from platformdirs import user_data_path
+
+    return user_data_path("ecoroute", appauthor=False) / "sci.db"
+
+
+def _detect() -> Detected:
+    """What the editor's settings say of the model in use; a file that cannot be read is said, not raised."""
+    try:
+        found = editor.current_model(os.environ, Path.cwd(), Path.home(), sys.platform)
+    except (EcoRouteError, RuntimeError, OSError) as error:
+        return Detected(where=str(error))
+    if found is None:
+        return Detected(where="no editor setting names one")
+    return Detected(spelling=found.spelling, where=found.where)
+
+
+def _listed(text: str | None) -> tuple[str, ...] | None:
+    names = tuple(name.strip() for name in (text or "").split(",") if name.strip())
+    return names or None
+
+
+def _lines(path: str) -> Iterator[str]:
+    if path == "-":
+        yield from sys.stdin
+        return
+    try:
+        with open(path, encoding="utf-8") as file:
+            yield from file
+    except (OSError, UnicodeDecodeError) as error:
+        raise EcoRouteError(f"cannot read {path}: {error}; give a UTF-8 file with one JSON task a line") from error
+
+
+# -- output
+
+
+def _json(answer: Any, indent: int | None = 2) -> str:
+    from pydantic_core import to_json
+
+    return to_json(answer, indent=indent).decode()
+
+
+def _print_markdown(text: str) -> None:
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.markdown import Markdown
+
+        Console().print(Markdown(text))
+    else:
+        print(text)
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A Rich table for people, tab-separated values when piped."""
+    if not sys.stdout.isatty():
+        for row in (columns, *rows):
+            print("\t".join(row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns, header_style="bold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _found(rows: Sequence[Any], what: str, query: str, complete: Callable[[str], list[str]]) -> int:
+    if rows:
+        return 0
+    close = ", ".join(complete(query[:2])[:5])
+    raise EcoRouteError(f"no {what} contains {query!r}{f'; some there are: {close}' if close else ''}")
+
+
+def _span(estimate: Any) -> str:
+    if estimate is None:
+        return "unknown"
+    if estimate.low == estimate.high:
+        return f"{estimate.mid:g}"
+    return f"{estimate.low:g} to {estimate.high:g}"
+
+
+def _known(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:,.10g}"
+
+
+def _printable(text: str) -> str:
+    return text.encode(sys.stderr.encoding or "utf-8", "replace").decode(sys.stderr.encoding or "utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

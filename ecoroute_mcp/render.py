@@ -1,0 +1,187 @@
+"""Answers as short Markdown that a person can read: units chosen per figure, every interval shown, no JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ecoroute_mcp import energy, ranking, sci
+from ecoroute_mcp.catalogue import Catalogue
+from ecoroute_mcp.ranking import Excluded, Health, Ranked, Rankings, Recommendation, Saving
+from ecoroute_mcp.sci import Estimate
+
+_GRAMS = ((1e3, "kg"), (1.0, "g"), (1e-3, "mg"), (1e-6, "µg"), (1e-9, "ng"))
+_JOULES = ((3.6e3, "Wh"), (1.0, "J"), (1e-3, "mJ"))
+RANKING_COLUMNS = ("model", "effort", "tier", "p(adequate)", "gCO2e per task", "90 %", "cost", "energy from")
+
+
+def quantity(value: float, units: tuple[tuple[float, str], ...] = _GRAMS) -> str:
+    """Three significant digits in the unit that reads best, sign kept: ``0.00054 g`` -> ``540 µg``."""
+    if value == 0:
+        return f"0 {units[min(1, len(units) - 1)][1]}"
+    scale, unit = next((pair for pair in units if abs(value) >= pair[0] * 0.9995), units[-1])
+    return f"{_digits(value / scale)} {unit}"
+
+
+def interval(estimate: Estimate | Saving, units: tuple[tuple[float, str], ...] = _GRAMS) -> str:
+    """``mid (low to high)``."""
+    return f"{quantity(estimate.mid, units)} ({quantity(estimate.low, units)} to {quantity(estimate.high, units)})"
+
+
+def dollars(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "price not known"
+    return f"${_digits(estimate.mid)} (${_digits(estimate.low)} to ${_digits(estimate.high)})"
+
+
+def recommendation(answer: Recommendation) -> str:
+    """At most 20 lines: the choice, its grams and cost, the saving, the bar, the runner-up, and what it rests on."""
+    demand, best = answer.demand, answer.recommended
+    lines = []
+    if best is None:
+        lines.append("**No model fits.**")
+    else:
+        lines.append(f"**{best.model}**{_effort(best)}: {interval(best.carbon_g)} CO2e for this task")
+    lines += ["", answer.verdict, ""]
+    if answer.saving_g is not None and answer.current is not None and answer.saving_g.mid != 0:
+        verb = "saves" if answer.saving_g.mid > 0 else "costs more carbon:"
+        lines.append(
+            f"- Change {verb} {interval(answer.saving_g)} against {answer.current.model}"
+            f"{_effort(answer.current)}, {interval(answer.current.carbon_g)}"
+        )
+    elif answer.current is None:
+        lines.append(f"- Current model: {answer.current_note}")
+    if answer.current is not None and answer.current_note:
+        lines.append(f"- Current model: {answer.current_note}")
+    bar = demand.requirement
+    lines.append(
+        f"- Task: {demand.kind} ({demand.kind_why}); needs tier {bar.min_tier} with {bar.probability:.0%}: "
+        f"{bar.why[:1].lower()}{bar.why[1:]}"
+    )
+    if best is not None:
+        if best.ability is not None:
+            lines.append(
+                f"- Quality: tier {best.ability.tier}, {best.ability.p_adequate:.0%} sure to be adequate "
+                f"({best.ability.benchmarks} benchmarks)"
+            )
+        lines.append(
+            f"- Cost: {dollars(best.cost_usd)}; energy {interval(best.energy_j, _JOULES)}; "
+            f"{quantity(best.embodied_g.mid)} of the carbon is embodied"
+        )
+        lines.append(f"- Basis: energy {best.energy_basis.replace('_', ' ')}, {best.energy_how}; grid {_zone(answer)}")
+        lines += [f"- Note: {note}" for note in best.notes[:2]]
+    if answer.runners_up:
+        others = "; ".join(
+            f"{other.model}{_effort(other)} {quantity(other.carbon_g.mid)}" for other in answer.runners_up
+        )
+        lines.append(f"- Next greenest adequate: {others}")
+    if answer.excluded:
+        lines.append(f"- Left out: {_excluded(answer.excluded)}")
+    if answer.defaulted:
+        lines.append(f"- Assumed: {'; '.join(answer.defaulted)}")
+    return "\n".join(lines)
+
+
+def rankings(answer: Rankings) -> str:
+    """A Markdown table of the league, and what was left out."""
+    demand = answer.demand
+    lines = [
+        f"**{demand.kind}** tasks ({demand.input_tokens.mid:,.0f} tokens in, {demand.output_tokens.mid:,.0f} out "
+        f"before reasoning), tier {demand.requirement.min_tier} needed, by {answer.sort_by}; grid {_zone(answer)}",
+        "",
+        f"| {' | '.join(RANKING_COLUMNS)} |",
+        f"|{'---|' * len(RANKING_COLUMNS)}",
+    ]
+    lines += [f"| {' | '.join(row)} |" for row in ranking_rows(answer.rows)]
+    if not answer.rows:
+        lines.append("\nNo model passes every condition; relax one of them.")
+    if answer.excluded:
+        lines += ["", f"Left out: {_excluded(answer.excluded)}"]
+    if answer.defaulted:
+        lines.append(f"Assumed: {'; '.join(answer.defaulted)}")
+    return "\n".join(lines)
+
+
+def ranking_rows(rows: Iterable[Ranked]) -> list[tuple[str, ...]]:
+    """Cells under RANKING_COLUMNS."""
+    return [
+        (
+            row.model,
+            row.effort,
+            str(row.ability.tier) if row.ability else "untested",
+            f"{row.ability.p_adequate:.0%}" if row.ability else "-",
+            quantity(row.carbon_g.mid),
+            f"{quantity(row.carbon_g.low)} to {quantity(row.carbon_g.high)}",
+            f"${_digits(row.cost_usd.mid)}" if row.cost_usd else "not known",
+            row.energy_basis.replace("_", " "),
+        )
+        for row in rows
+    ]
+
+
+def _zone(answer: Recommendation | Rankings) -> str:
+    if answer.zone is None:
+        best = answer.recommended if isinstance(answer, Recommendation) else None
+        return f"{best.zone if best else 'of each provider'} (where the provider serves from)"
+    zone = answer.zone
+    return f"{zone.zone} {zone.intensity_g_per_kwh.mid:.3g} g/kWh (data of {zone.valid_from})"
+
+
+def _excluded(excluded: tuple[Excluded, ...]) -> str:
+    parts = []
+    for group in excluded:
+        examples = ", ".join(group.models[:2]) + (" …" if group.count > 2 else "")
+        parts.append(f"{group.count} {group.reason} ({examples})")
+    return "; ".join(parts)
+
+
+def _effort(ranked: Ranked) -> str:
+    return "" if ranked.effort == "default" else f" at effort {ranked.effort}"
+
+
+def _digits(value: float) -> str:
+    """Three significant digits, never in exponent notation."""
+    text = f"{value:#.3g}"
+    if "e" in text:
+        text = f"{float(text):,.0f}" if abs(value) >= 1 else f"{float(text):.10f}".rstrip("0")
+    return text.rstrip(".")
+
+
+def health(state: Health) -> str:
+    """One line per fact."""
+    lines = [
+        f"**EcoRoute {state.version}: {state.status}**",
+        "",
+        f"- Models: {state.rows['models']}, of which {state.rankable_models} have an energy figure and "
+        f"{state.tested_models} of those a place on the quality scale",
+        f"- Grids: {state.rows['grids']}; measured deployments: {state.rows['measured_energy']}; "
+        f"sources: {state.rows['sources']}, read {state.sources_read_from} to {state.sources_read_to}",
+        f"- Database: {state.database}",
+        f"- Region by default: {state.region_default}; candidates: {state.candidates_default}",
+        f"- Current model: {state.current_model}",
+    ]
+    return "\n".join(lines + [f"- Problem: {problem}" for problem in state.problems])
+
+
+def methodology(catalogue: Catalogue) -> str:
+    """The method in words, then every assumption it makes with its interval and sources."""
+    parts = [f"# How EcoRoute counts\n\n{sci.__doc__}", f"## Energy\n\n{energy.__doc__}", "## Assumptions\n"]
+    for row in catalogue.parameters:
+        value = row.value
+        span = f"{value.mid:g}" if value.low == value.high else f"{value.mid:g} ({value.low:g} to {value.high:g})"
+        parts.append(f"- `{row.name}` = {span}. {row.note}. Sources: {', '.join(value.sources)}.")
+    parts.append("\n## Law\n")
+    for law in catalogue.energy_laws:
+        terms = ", ".join(f"{coefficient:g}" for coefficient in law.coefficients)
+        parts.append(f"- {law.form} on {law.device}: {terms}. {law.validation}")
+    parts.append(f"\n## Choice\n\n{ranking.__doc__}")
+    return "\n".join(parts)
+
+
+def usage(kinds: Iterable[str], current: str) -> str:
+    """What `/eco` says when it is given no task."""
+    return (
+        "Write what is to be done after the command, for example `/eco fix the failing pytest in our payment module`: "
+        "the answer names the greenest model that does it well enough.\n\n"
+        f"- Current model: {current}\n"
+        f"- Kinds of task: {', '.join(kinds)}"
+    )

@@ -1,0 +1,186 @@
+"""From a task's text to a Demand: what kind of work it is, the tier it asks for, the tokens it takes, and why.
+
+Deterministic and plain: a declared kind always wins; otherwise the words of data/task_kinds.csv are counted, a word
+among the first few counting double because people name the deed first. When two kinds are level the one that asks for
+the higher tier is taken, and the answer says so.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ecoroute_mcp.catalogue import Parameter, TaskKind
+from ecoroute_mcp.sci import Basis, EcoRouteError, Estimate, shown
+
+MAX_TASK_CHARACTERS = 500_000
+MAX_TOKENS = 100_000_000
+CLASSIFIED_CHARACTERS = 20_000
+OPENING_CHARACTERS = 60
+UNRECOGNISED_KIND = "generate"
+CALLER = "caller"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requirement:
+    """The bar: a tier, and the probability with which a model must clear its lower edge."""
+
+    min_tier: int
+    probability: float
+    why: str
+    basis: Basis
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demand:
+    """What one task asks for. ``output_tokens`` is the answer alone; reasoning effort multiplies it per model."""
+
+    kind: str
+    kind_why: str
+    requirement: Requirement
+    input_tokens: Estimate
+    output_tokens: Estimate
+    assumed: tuple[str, ...]
+
+
+class Tasks:
+    """Reads tasks against the kinds of one catalogue."""
+
+    def __init__(self, kinds: Sequence[TaskKind], parameters: Sequence[Parameter]) -> None:
+        named = {row.name: row.value for row in parameters}
+        self._characters_per_token = named["characters_per_token"]
+        self._probability = named["adequate_probability"].mid
+        self._kinds = {row.kind: row for row in kinds}
+        if UNRECOGNISED_KIND not in self._kinds:
+            raise EcoRouteError(f"data/task_kinds.csv lacks the kind {UNRECOGNISED_KIND!r}")
+        self._patterns = {
+            row.kind: re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, row.words))})(?!\w)")
+            for row in kinds
+            if row.words
+        }
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._kinds)
+
+    def kind(self, name: str) -> TaskKind:
+        """The row of a kind by its name. Raises EcoRouteError with the closest and all valid values."""
+        wanted = name.strip().lower().replace("-", "_").replace(" ", "_")
+        row = self._kinds.get(wanted)
+        if row is None:
+            close = difflib.get_close_matches(wanted[:60], self._kinds, n=3, cutoff=0.5)
+            hint = f"closest: {', '.join(close)}; " if close else ""
+            raise EcoRouteError(f"unknown task_type {shown(name)!r}: {hint}valid values are {', '.join(self._kinds)}")
+        return row
+
+    def demand(
+        self,
+        text: str,
+        *,
+        kind: str | None = None,
+        context_tokens: int | None = None,
+        output_tokens: int | None = None,
+        min_tier: int | None = None,
+    ) -> Demand:
+        """What the task asks for. Numbers the caller gives replace ours.
+
+        ``context_tokens`` counts what the model reads beside the text; ``output_tokens`` the answer without reasoning.
+        Raises EcoRouteError for empty, oversized or undecodable text, an unknown kind, and numbers out of range.
+        """
+        _check_text(text)
+        _check_range("context_tokens", context_tokens, 0, MAX_TOKENS)
+        _check_range("output_tokens", output_tokens, 1, MAX_TOKENS)
+        _check_range("min_tier", min_tier, 1, 10)
+        row, kind_why = (self.kind(kind), "declared by you") if kind is not None else self._read(text)
+        assumed = []
+        own = Estimate.exact(float(len(text)), basis="given", source=CALLER) / self._characters_per_token
+        if context_tokens is None:
+            context = row.input_tokens
+            assumed.append(
+                f"context: {context.mid:,.0f} tokens ({context.low:,.0f} to {context.high:,.0f}), usual for "
+                f"{row.kind}; pass context_tokens for your own"
+            )
+        else:
+            context = Estimate.exact(float(context_tokens), basis="given", source=CALLER)
+        if output_tokens is None:
+            output = row.output_tokens
+            assumed.append(
+                f"answer: {output.mid:,.0f} tokens ({output.low:,.0f} to {output.high:,.0f}) before reasoning, usual "
+                f"for {row.kind}; pass output_tokens for your own"
+            )
+        else:
+            output = Estimate.exact(float(output_tokens), basis="given", source=CALLER)
+        if min_tier is None:
+            requirement = Requirement(
+                min_tier=row.min_tier,
+                probability=self._probability,
+                why=row.why,
+                basis="estimated",
+                sources=row.sources,
+            )
+        else:
+            requirement = Requirement(
+                min_tier=min_tier,
+                probability=self._probability,
+                why="as you asked",
+                basis="given",
+                sources=(CALLER, *row.sources),
+            )
+        return Demand(
+            kind=row.kind,
+            kind_why=kind_why,
+            requirement=requirement,
+            input_tokens=own + context,
+            output_tokens=output,
+            assumed=tuple(assumed),
+        )
+
+    def _read(self, text: str) -> tuple[TaskKind, str]:
+        lowered = text[:CLASSIFIED_CHARACTERS].lower()
+        found = {
+            kind: [match.group() for match in pattern.finditer(lowered)] for kind, pattern in self._patterns.items()
+        }
+        opening = lowered[:OPENING_CHARACTERS]
+        scores = {
+            kind: sum(len(word.split()) for word in set(words)) + len(self._patterns[kind].findall(opening))
+            for kind, words in found.items()
+            if words
+        }
+        if not scores:
+            row = self._kinds[UNRECOGNISED_KIND]
+            return row, f"no kind recognised in the text, taken as {row.kind}; declare task_type to be sure"
+        best = max(scores.values())
+        level = sorted(
+            (self._kinds[kind] for kind, score in scores.items() if score == best),
+            key=lambda row: (-row.min_tier, row.kind),
+        )
+        row = level[0]
+        words = ", ".join(f"“{word}”" for word in dict.fromkeys(found[row.kind][:3]))
+        if len(level) > 1:
+            others = ", ".join(other.kind for other in level[1:])
+            return row, f"read from {words}; {others} fits as well, so the higher bar is used"
+        return row, f"read from {words}"
+
+
+def _check_text(text: str) -> None:
+    if not text.strip():
+        raise EcoRouteError("the task is empty: describe in a sentence what is to be done")
+    if len(text) > MAX_TASK_CHARACTERS:
+        raise EcoRouteError(
+            f"the task has {len(text):,} characters, the limit is {MAX_TASK_CHARACTERS:,}: send a description and "
+            "count the material in context_tokens"
+        )
+    bad = re.search("[\x00\ud800-\udfff]", text)
+    if bad:
+        raise EcoRouteError(
+            f"the task holds U+{ord(bad.group()):04X} at character {bad.start()}, which is no text: remove it"
+        )
+
+
+def _check_range(name: str, value: int | None, low: int, high: int) -> None:
+    if value is not None and not low <= value <= high:
+        number = str(value) if -(10**12) < value < 10**12 else "a number of that size"
+        raise EcoRouteError(f"{name} must lie between {low:,} and {high:,}, not {number}")
