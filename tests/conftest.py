@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from ecoroute_mcp import refresh
+from ecoroute_mcp.catalogue import Catalogue
+from ecoroute_mcp.ranking import Router
 from tests.stdio_peer import StdioPeer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,6 +30,17 @@ def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.setenv("PYTHONUTF8", "1")
         yield
+
+
+@pytest.fixture(scope="session")
+def catalogue() -> Catalogue:
+    """The project's own data."""
+    return refresh.read(ROOT / "data")
+
+
+@pytest.fixture(scope="session")
+def router(catalogue: Catalogue) -> Router:
+    return Router(catalogue)
 
 
 @pytest.fixture(scope="session")

@@ -80,6 +80,7 @@ HOSTILE = [
 ]
 """JSON as it travels, so that it can hold what a JSON library would refuse to write."""
 
+STRANGE_NAMES = ["no_such_argument", "", "self", "__class__", "ctx", "region\u0000", "x" * 2_000, "\n"]
 ENORMOUS = ['"' + "fix this test " * 75_000 + '"', '"' + r"\u0000" * 180_000 + '"', '"' + " " * 1_050_000 + '"']
 """Strings of 1 MB on the wire; few of the calls carry one."""
 
@@ -122,9 +123,10 @@ def malformed_calls(tools: list[Tool]) -> list[Malformed]:
         arguments = dict(WELL_FORMED[tool.name]) if dice.random() < 0.8 else {}
         if number % 100 == 1 and "task" in tool.arguments:
             arguments["task"] = dice.choice(ENORMOUS)
-        names = [*tool.arguments, "no_such_argument", "", "self", "__class__", "ctx"]
-        for name in dice.sample(names, k=min(len(names), dice.choice([1, 1, 1, 2, 3, 6]))):
+        for name in dice.sample(tool.arguments, k=min(len(tool.arguments), dice.choice([1, 1, 1, 2, 3, 6]))):
             arguments[name] = dice.choice(HOSTILE)
+        if not tool.arguments or dice.random() < 0.1:
+            arguments[dice.choice(STRANGE_NAMES)] = dice.choice(HOSTILE)
         calls.append(Malformed(tool.name, joined(arguments)))
     return calls
 

@@ -167,7 +167,7 @@ async def test_score_task_takes_every_argument(client: Client) -> None:
         open_weights_only=False,
     )
     assert structured["demand"]["kind"] == "refactor"
-    assert structured["demand"]["input_tokens"]["mid"] == 12_000
+    assert 12_000 < structured["demand"]["input_tokens"]["mid"] < 12_000 + len(TASK)
     assert structured["demand"]["output_tokens"]["mid"] == 800
     assert structured["current"]["model"].startswith("claude-sonnet-4")
     assert structured["current"]["model"] in text
