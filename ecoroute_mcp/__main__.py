@@ -16,7 +16,7 @@ from typing import Any
 
 from ecoroute_mcp import __version__, editor, refresh
 from ecoroute_mcp.ranking import SORT_BY, Defaults, Detected, RankingsRequest, Request, Router
-from ecoroute_mcp.sci import EcoRouteError
+from ecoroute_mcp.sci import EcoRouteError, shown
 
 EPILOG = """examples:
   ecoroute recommend "fix the failing pytest in our payment module" --region SWE
@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     recommend.add_argument(
         "--jsonl",
         metavar="FILE",
-        help="one task a line, a JSON string or an object with the options' names; prints a JSON result a line; - is stdin",
+        help="one task a line (a JSON string, or an object with options); a JSON result a line; - is stdin",
     )
     asking(recommend)
     recommend.add_argument(
@@ -118,11 +118,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _mcp(arguments: argparse.Namespace) -> int:
     router, database, notice = _router()
-    if notice:
-        print(notice, file=sys.stderr)
     from ecoroute_mcp import server
 
-    built = server.build(router, version=__version__, database=str(database), detect=_detect)
+    built = server.build(router, version=__version__, database=str(database), notice=notice, detect=_detect)
     if arguments.http:
         built.run("streamable-http", host=arguments.host, port=arguments.port)
     else:
@@ -224,13 +222,13 @@ def _rank(arguments: argparse.Namespace) -> int:
 
 def _health(arguments: argparse.Namespace) -> int:
     router, database, notice = _router()
-    state = router.health(version=__version__, database=str(database), detected=_detect())
+    state = router.health(version=__version__, database=str(database), notice=notice, detected=_detect())
     if arguments.json:
         print(_json(state))
     else:
         from ecoroute_mcp import render
 
-        _print_markdown(render.health(state) + (f"\n- {notice}" if notice else ""))
+        _print_markdown(render.health(state))
     return 0 if state.status == "ok" else 1
 
 
@@ -238,6 +236,7 @@ def _models(arguments: argparse.Namespace) -> int:
     router = _router_said()
     wanted = arguments.query.lower()
     rows = [model for model in router.catalogue.models if wanted in model.id]
+    _found(rows, "model", arguments.query, router.identity.complete)
     if arguments.json:
         print(_json({"models": rows, "sources": router.cited(tuple(rows))}))
         return 0
@@ -259,7 +258,7 @@ def _models(arguments: argparse.Namespace) -> int:
             for model in rows
         ],
     )
-    return _found(rows, "model", arguments.query, router.identity.complete)
+    return 0
 
 
 def _regions(arguments: argparse.Namespace) -> int:
@@ -273,6 +272,7 @@ def _regions(arguments: argparse.Namespace) -> int:
         for grid in router.catalogue.grids
         if any(wanted in name.lower() for name in (grid.zone, grid.name, *other.get(grid.zone, ())))
     ]
+    _found(rows, "zone", arguments.query, router.zones.complete)
     if arguments.json:
         print(_json({"grids": rows, "aliases": other, "sources": router.cited(tuple(rows))}))
         return 0
@@ -290,7 +290,7 @@ def _regions(arguments: argparse.Namespace) -> int:
             for grid in rows
         ],
     )
-    return _found(rows, "zone", arguments.query, router.zones.complete)
+    return 0
 
 
 def _refresh(arguments: argparse.Namespace) -> int:
@@ -397,11 +397,10 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     Console().print(table)
 
 
-def _found(rows: Sequence[Any], what: str, query: str, complete: Callable[[str], list[str]]) -> int:
-    if rows:
-        return 0
-    close = ", ".join(complete(query[:2])[:5])
-    raise EcoRouteError(f"no {what} contains {query!r}{f'; some there are: {close}' if close else ''}")
+def _found(rows: Sequence[Any], what: str, query: str, complete: Callable[[str], list[str]]) -> None:
+    if not rows:
+        close = ", ".join(complete(query[:1])[:5])
+        raise EcoRouteError(f"no {what} contains {shown(query)!r}{f'; some there are: {close}' if close else ''}")
 
 
 def _span(estimate: Any) -> str:

@@ -41,7 +41,11 @@ _PARAMETERS = (
 
 
 class UnknownEnergy(EcoRouteError):
-    """Nothing we know gives this model an energy figure; the text says what is missing."""
+    """Nothing we know gives this model an energy figure; ``missing`` says what is lacking, in words many share."""
+
+    def __init__(self, text: str, missing: str) -> None:
+        super().__init__(text)
+        self.missing = missing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +167,10 @@ class Method:
         """Embodied grams (device and its share of the server) used up by one second of work of one device."""
         device = self._devices[device_id]
         if device.embodied_kg is None or device.server_share_kg is None or device.life_years is None:
-            raise UnknownEnergy(f"no embodied carbon is known for {device_id}: add its row to data/devices.csv")
+            raise UnknownEnergy(
+                f"no embodied carbon is known for {device_id}: add its row to data/devices.csv",
+                missing=f"no embodied carbon is known for {device_id}",
+            )
         worked_s = self._keep(device.life_years).scaled(SECONDS_PER_YEAR) * self._parameters["device_utilisation"]
         embodied_kg = self._keep(device.embodied_kg) + self._keep(device.server_share_kg)
         return embodied_kg.scaled(GRAMS_PER_KG) / worked_s
@@ -174,14 +181,14 @@ class Method:
     def _prefill_j(self, model: Model) -> Estimate:
         active_b = model.params_active_prefill_b or model.params_active_b
         if active_b is None:
-            raise UnknownEnergy(_missing(model))
+            raise _size_unknown(model)
         joules_per_b = Estimate.exact(self._law.coefficients[2], basis="estimated", source=self._law.sources[0])
         return active_b * joules_per_b * self._parameters["prefill_share"] * self._parameters["stack_factor"]
 
     def _from_law(self, model: Model, device: Device) -> tuple[Estimate, str]:
         total_b, active_b = model.params_total_b, model.params_active_b
         if total_b is None or active_b is None:
-            raise UnknownEnergy(_missing(model))
+            raise _size_unknown(model)
         batch, bytes_per_param = self._parameters["batch"], self._parameters["bytes_per_param"]
 
         def joules(total: float, active: float, bytes_: float, sequences: float) -> float:
@@ -244,7 +251,8 @@ class Method:
             if run[0].batch <= batch.mid <= run[-1].batch
         ]
         if not series:
-            raise UnknownEnergy(f"the measurements of {rows[0].model} do not reach a batch of {batch.mid:g}")
+            missing = f"its measurements do not reach a batch of {batch.mid:g}"
+            raise UnknownEnergy(f"{rows[0].model} cannot be placed: {missing}", missing=missing)
         joules = _across(series, batch, lambda row: row.decode_j_per_token.mid)
         seconds = _across(series, batch, lambda row: row.devices / row.tokens_per_s)
         low, high = min(run[0].batch for run in series), max(run[-1].batch for run in series)
@@ -329,6 +337,9 @@ def _interpolate(run: list[MeasuredEnergy], batch: float, value: Callable[[Measu
     return value(run[0]) if batch <= run[0].batch else value(run[-1])
 
 
-def _missing(model: Model) -> str:
+def _size_unknown(model: Model) -> UnknownEnergy:
     reason = model.params_note or "its parameter counts are not known"
-    return f"{model.id} has no measurement, and the law needs its parameters: {reason}"
+    return UnknownEnergy(
+        f"{model.id} has no measurement, and the law needs its parameters: {reason}",
+        missing="neither measured nor are its parameters published or estimated",
+    )

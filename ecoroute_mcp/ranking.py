@@ -12,25 +12,14 @@ precision, the law's residual, its tokens at its effort) spreads the difference.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from statistics import NormalDist
-from typing import Any, Literal, overload
+from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ecoroute_mcp.catalogue import (
-    Catalogue,
-    Effort,
-    Grid,
-    Model,
-    Provider,
-    Quality,
-    Source,
-    cited_sources,
-)
-from ecoroute_mcp.energy import Footprint, Method, TokenCarbon, UnknownEnergy, middle
+from ecoroute_mcp.catalogue import Catalogue, Effort, Grid, Model, Source, cited_sources
+from ecoroute_mcp.choices import TOKENS_PER_MTOK, Choice, Choices, Excluded
+from ecoroute_mcp.energy import Method, middle
 from ecoroute_mcp.identity import Identity, Match
 from ecoroute_mcp.sci import JOULES_PER_KWH, Basis, EcoRouteError, Estimate, sci_g, shown, weakest
 from ecoroute_mcp.task import Demand, Tasks
@@ -38,10 +27,7 @@ from ecoroute_mcp.zones import Zones
 
 SORT_BY = ("carbon", "cost", "quality", "energy")
 RUNNERS_UP = 3
-EXAMPLES = 5
 MAX_LIMIT = 500
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,15 +129,6 @@ class Saving:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Excluded:
-    """Models left out for one reason; the greenest of them, at most five, as examples. ``count`` counts models."""
-
-    reason: str
-    count: int
-    models: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Zone:
     """The grid an answer used, and who chose it."""
 
@@ -182,7 +159,10 @@ class Recommendation:
 
 @dataclass(frozen=True, kw_only=True)
 class Rankings:
-    """Models in order for one kind of task, each at its greenest adequate effort (else its greenest)."""
+    """Models in order for one kind of task, each at its greenest adequate effort (else its greenest).
+
+    The adequate come first, then the others, each group in the order asked for; by quality there are no groups.
+    """
 
     demand: Demand
     zone: Zone | None
@@ -201,6 +181,7 @@ class Health:
     problems: tuple[str, ...]
     version: str
     database: str
+    notice: str
     rows: dict[str, int]
     rankable_models: int
     tested_models: int
@@ -209,17 +190,6 @@ class Health:
     region_default: str
     candidates_default: str
     current_model: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Option:
-    model: Model
-    provider: Provider
-    effort: Effort
-    multiplier: Estimate
-    quality: Quality | None
-    footprint: Footprint
-    per_token: TokenCarbon
 
 
 class Router:
@@ -234,18 +204,14 @@ class Router:
         self._sources = {source.id: source for source in catalogue.sources}
         self._method = Method(catalogue)
         self._own = Method(catalogue, shared=False)
-        self._multipliers = {row.effort: row.output_multiplier for row in catalogue.efforts}
-        self._providers = {row.id: row for row in catalogue.providers}
         self._edges = {row.tier: -math.inf if row.theta_from is None else row.theta_from for row in catalogue.tiers}
-        self._home: dict[str, Estimate] = {
+        home = {
             row.id: _widest([self.zones.resolve(zone).intensity_g_per_kwh for zone in row.zones])
             for row in catalogue.providers
         }
-        self._outside: dict[str, list[str]] = {}
-        self._options: list[_Option] = []
-        self._build_options()
+        self._choices = Choices(catalogue, self._method, home)
         self._default_zone = self.zones.resolve(defaults.region) if defaults.region is not None else None
-        self._default_candidates = self._candidate_flags(defaults.candidates)
+        self._default_candidates = self._candidates(defaults.candidates)
 
     # -- questions
 
@@ -263,43 +229,38 @@ class Router:
         grid, zone, defaulted = self._zone(request.region)
         defaulted = list(demand.assumed) + defaulted
         if request.candidates is not None:
-            allowed = self._candidate_flags(request.candidates)
+            allowed, among = self._candidates(request.candidates)
         else:
-            allowed = self._default_candidates
+            allowed, among = self._default_candidates
             if self.defaults.candidates is not None:
                 defaulted.append(f"candidates: {', '.join(self.defaults.candidates)}, from {self.defaults.where}")
-        carbon, cost = self._carbon_g(demand, grid), self._cost_usd(demand)
-        adequate = self._adequate(demand)
-        tests: list[tuple[str, Flags]] = [("not among the candidates", allowed)]
-        if request.open_weights_only:
-            tests.append(("weights are not known to be open", self._open))
-        if request.context_tokens:
-            needed = demand.input_tokens.mid
-            tests.append((f"context window below the {needed:,.0f} tokens of this task", self._context >= needed))
-        tests.append(("untested: no public benchmark places it on the quality scale", self._tested))
+        choices = self._choices
+        carbon = choices.carbon_g(demand, grid)
+        tests = [] if among is None else [("not among the candidates", allowed)]
+        tests += self._conditions(demand, request.open_weights_only, request.context_tokens)
         if request.max_cost_usd is not None:
-            tests.append(
-                (f"costs more than ${request.max_cost_usd:g}, or its price is not known", cost <= request.max_cost_usd)
-            )
-        tests.append((self._bar(demand), adequate))
-        passed, excluded = self._sift(tests, carbon)
-        order = self._first_of_each_model(passed, carbon)
-        ranked = [self._ranked(self._options[index], demand, grid) for index in order[: RUNNERS_UP + 1]]
+            most = request.max_cost_usd
+            within = [cost <= most for cost in choices.cost_usd(demand)]
+            tests.append((f"costs more than ${most:g}, or its price is not known", within))
+        tests.append((self._bar(demand), self._adequate(demand)))
+        passed, excluded = choices.sift(tests, carbon)
+        order = choices.best_of_each_model(passed, carbon, RUNNERS_UP + 1)
+        ranked = [self._ranked(choices.all[index], demand, grid) for index in order]
         recommended = ranked[0] if ranked else None
         current, option, note = self._current(request, demand, grid)
         saving = None
         if recommended is not None and option is not None:
-            saving = self._saving(option, self._options[order[0]], demand, grid)
+            saving = self._saving(option, choices.all[order[0]], demand, grid)
         answer = Recommendation(
             demand=demand,
             zone=zone,
             recommended=recommended,
-            verdict=self._verdict(demand, recommended, current, saving, passed, allowed),
+            verdict=self._verdict(demand, recommended, current, saving, allowed),
             current=current,
             current_note=note,
             saving_g=saving,
             runners_up=tuple(ranked[1:]),
-            excluded=excluded + (self._outside_excluded() if request.candidates is None else ()),
+            excluded=excluded + choices.left_outside(among),
             defaulted=tuple(defaulted),
         )
         return replace(answer, sources=self.cited(answer))
@@ -322,31 +283,33 @@ class Router:
         defaulted = list(demand.assumed) + defaulted
         if request.task_type is None:
             defaulted.insert(0, f"task_type: {kind}")
-        carbon, cost, adequate = self._carbon_g(demand, grid), self._cost_usd(demand), self._adequate(demand)
-        tests = []
-        if request.provider is not None:
-            tests.append(("of another provider", self._of_provider(request.provider)))
-        if request.open_weights_only:
-            tests.append(("weights are not known to be open", self._open))
-        if request.context_tokens:
-            needed = demand.input_tokens.mid
-            tests.append((f"context window below the {needed:,.0f} tokens of this task", self._context >= needed))
-        tests.append(("untested: no public benchmark places it on the quality scale", self._tested))
+        choices = self._choices
+        carbon, cost, adequate = choices.carbon_g(demand, grid), choices.cost_usd(demand), self._adequate(demand)
+        tests = [] if request.provider is None else [("of another provider", self._of_provider(request.provider))]
+        tests += self._conditions(demand, request.open_weights_only, request.context_tokens)
         if request.min_tier is not None:
             tests.append((self._bar(demand), adequate))
         if request.sort_by == "cost":
-            tests.append(("its price is not known", np.isfinite(cost)))
-        passed, excluded = self._sift(tests, carbon)
-        chosen = self._first_of_each_model(passed, np.where(adequate, carbon, carbon + carbon.max(initial=0.0) + 1))
-        keys = {"carbon": carbon, "cost": cost, "quality": -self._theta, "energy": self._energy_kwh(demand)}
-        chosen = sorted(chosen, key=lambda index: (keys[request.sort_by][index], index))
-        rows = tuple(self._ranked(self._options[index], demand, grid) for index in chosen[: request.limit])
+            tests.append(("its price is not known", [math.isfinite(dollars) for dollars in cost]))
+        passed, excluded = choices.sift(tests, carbon)
+        able = choices.best_of_each_model([index for index in passed if adequate[index]], carbon)
+        taken = {choices.model_ids[index] for index in able}
+        rest = choices.best_of_each_model([index for index in passed if choices.model_ids[index] not in taken], carbon)
+        by = {
+            "carbon": carbon,
+            "cost": cost,
+            "quality": [-theta for theta in choices.theta],
+            "energy": choices.energy_kwh(demand),
+        }[request.sort_by]
+        groups = [able + rest] if request.sort_by == "quality" else [able, rest]
+        chosen = [index for group in groups for index in sorted(group, key=by.__getitem__)]
+        rows = tuple(self._ranked(choices.all[index], demand, grid) for index in chosen[: request.limit])
         answer = Rankings(
             demand=demand,
             zone=zone,
             sort_by=request.sort_by,
             rows=rows,
-            excluded=excluded + self._outside_excluded(),
+            excluded=excluded + choices.left_outside(),
             defaulted=tuple(defaulted),
         )
         return replace(answer, sources=self.cited(answer))
@@ -370,7 +333,7 @@ class Router:
         """The source rows behind every figure of an answer."""
         return {name: self._sources[name] for name in sorted(set(cited_sources(answer)))}
 
-    def health(self, *, version: str, database: str, detected: Detected) -> Health:
+    def health(self, *, version: str, database: str, notice: str, detected: Detected) -> Health:
         """What is loaded, and what is wrong with it; never raises."""
         rows = {table.name: len(getattr(self.catalogue, table.name)) for table in fields(self.catalogue)}
         read = [source.retrieved_on.isoformat() for source in self.catalogue.sources]
@@ -389,9 +352,10 @@ class Router:
             problems=tuple(problems),
             version=version,
             database=database,
+            notice=notice,
             rows=rows,
-            rankable_models=len(self._starts),
-            tested_models=len({option.model.id for option in self._options if option.quality is not None}),
+            rankable_models=len(set(self._choices.model_ids)),
+            tested_models=len({choice.model.id for choice in self._choices.all if choice.quality is not None}),
             sources_read_from=min(read),
             sources_read_to=max(read),
             region_default=self._default_zone.zone if self._default_zone else "where each provider serves from",
@@ -399,152 +363,55 @@ class Router:
             current_model=current,
         )
 
-    # -- the table of choices
+    # -- conditions
 
-    def _build_options(self) -> None:
-        by_model: dict[str, list[Quality]] = {}
-        for row in self.catalogue.quality:
-            by_model.setdefault(row.model, []).append(row)
-        starts = []
-        for model in self.catalogue.models:
-            if model.availability == "retired":
-                self._leave_out("retired: its provider no longer serves it", model.id)
-                continue
-            try:
-                footprint = self._method.footprint(model)
-            except UnknownEnergy as error:
-                self._leave_out(_reason(error), model.id)
-                continue
-            provider = self._providers[model.provider]
-            starts.append(len(self._options))
-            qualities: Sequence[Quality | None] = by_model.get(model.id) or (None,)
-            for quality in qualities:
-                effort: Effort = quality.effort if quality is not None else "default"
-                multiplier = self._multiplier(model, effort)
-                self._options.append(
-                    _Option(
-                        model=model,
-                        provider=provider,
-                        effort=effort,
-                        multiplier=multiplier,
-                        quality=quality,
-                        footprint=footprint,
-                        per_token=self._method.at_facility(footprint, provider, multiplier),
-                    )
-                )
-        if not self._options:
-            raise EcoRouteError("the catalogue has no model with an energy figure: run `ecoroute refresh`")
-        options = self._options
-        self._starts = np.array(starts)
-        self._model_index = np.repeat(np.arange(len(starts)), np.diff([*starts, len(options)]))
-        self._prefill_kwh = _column(option.per_token.prefill_kwh.mid for option in options)
-        self._decode_kwh = _column(option.per_token.decode_kwh.mid for option in options)
-        self._prefill_g = _column(option.per_token.prefill_embodied_g.mid for option in options)
-        self._decode_g = _column(option.per_token.decode_embodied_g.mid for option in options)
-        self._home_g_per_kwh = _column(self._home[option.provider.id].mid for option in options)
-        self._theta = _column(option.quality.theta if option.quality else -math.inf for option in options)
-        self._theta_se = _column(option.quality.theta_se if option.quality else 1.0 for option in options)
-        self._tested = np.isfinite(self._theta)
-        self._price_in = _column(_or_inf(option.model.price_in_usd_per_mtok) for option in options)
-        self._price_out = _column(
-            _or_inf(option.model.price_out_usd_per_mtok) * option.multiplier.mid for option in options
-        )
-        self._context = _column(_or_inf(option.model.context_tokens) for option in options)
-        self._open = np.array([option.model.open_weights is True for option in options])
+    def _conditions(
+        self, demand: Demand, open_weights_only: bool, context_tokens: int | None
+    ) -> list[tuple[str, list[bool]]]:
+        tests = []
+        if open_weights_only:
+            tests.append(("weights are not known to be open", self._choices.open))
+        if context_tokens:
+            needed = demand.input_tokens.mid
+            fits = [context >= needed for context in self._choices.context]
+            tests.append((f"context window below the {needed:,.0f} tokens of this task", fits))
+        tests.append(("untested: no public benchmark places it on the quality scale", self._choices.tested))
+        return tests
 
-    def _leave_out(self, reason: str, model_id: str) -> None:
-        self._outside.setdefault(reason, []).append(model_id)
+    def _adequate(self, demand: Demand) -> list[bool]:
+        deviations = NormalDist().inv_cdf(demand.requirement.probability)
+        return self._choices.adequate(self._edges[demand.requirement.min_tier], deviations)
 
-    def _outside_excluded(self) -> tuple[Excluded, ...]:
-        return tuple(
-            Excluded(reason=reason, count=len(models), models=tuple(models[:EXAMPLES]))
-            for reason, models in self._outside.items()
-        )
-
-    def _multiplier(self, model: Model, effort: Effort) -> Estimate:
-        """Written tokens over those of an answer without reasoning; a model that cannot reason writes no others."""
-        return self._multipliers[effort if "reasoning" in model.abilities else "none"]
-
-    def _candidate_flags(self, candidates: tuple[str, ...] | None) -> Flags:
-        if candidates is None:
-            return np.ones(len(self._options), dtype=bool)
-        if not candidates:
+    def _candidates(self, names: tuple[str, ...] | None) -> tuple[list[bool], set[str] | None]:
+        """Which choices the names allow, and the ids they name; None and everything where none are given."""
+        if names is None:
+            return [True] * len(self._choices.all), None
+        if not names:
             raise EcoRouteError("candidates is empty: name at least one model, or leave it out for all")
-        matches = [self.identity.resolve(name) for name in candidates]
+        matches = [self.identity.resolve(name) for name in names]
         whole = {match.model_id for match in matches if match.effort is None}
         exact = {(match.model_id, match.effort) for match in matches if match.effort is not None}
-        outside = {name: reason for reason, names in self._outside.items() for name in names}
+        outside = {name: reason for reason, left in self._choices.outside.items() for name in left}
         if all(match.model_id in outside for match in matches):
             reasons = "; ".join(f"{match.model_id}: {outside[match.model_id]}" for match in matches[:3])
             raise EcoRouteError(f"none of the candidates can be ranked ({reasons}): name others")
-        return np.array(
-            [option.model.id in whole or (option.model.id, option.effort) in exact for option in self._options]
+        allowed = self._choices.where(
+            lambda choice: choice.model.id in whole or (choice.model.id, choice.effort) in exact
         )
+        return allowed, {match.model_id for match in matches}
 
-    def _of_provider(self, name: str) -> Flags:
+    def _of_provider(self, name: str) -> list[bool]:
         wanted = name.strip().lower()
-        ids = {
-            option.provider.id
-            for option in self._options
-            if wanted in (option.provider.id, option.provider.name.lower())
-        }
-        if not ids:
-            known = ", ".join(sorted({option.provider.id for option in self._options}))
+        flags = self._choices.where(lambda choice: wanted in (choice.provider.id, choice.provider.name.lower()))
+        if not any(flags):
+            known = ", ".join(sorted({choice.provider.id for choice in self._choices.all}))
             raise EcoRouteError(f"unknown provider {shown(name)!r}: valid values are {known}")
-        return np.array([option.provider.id in ids for option in self._options])
-
-    # -- figures of all choices at once, at their middles
-
-    def _carbon_g(self, demand: Demand, grid: Grid | None) -> Floats:
-        intensity = self._home_g_per_kwh if grid is None else np.full(len(self._options), grid.intensity_g_per_kwh.mid)
-        return sci_g(
-            energy_kwh=self._energy_kwh(demand),
-            intensity_g_per_kwh=intensity,
-            embodied_g=_per_task(demand.input_tokens.mid, demand.output_tokens.mid, self._prefill_g, self._decode_g),
-        )
-
-    def _energy_kwh(self, demand: Demand) -> Floats:
-        return _per_task(demand.input_tokens.mid, demand.output_tokens.mid, self._prefill_kwh, self._decode_kwh)
-
-    def _cost_usd(self, demand: Demand) -> Floats:
-        million = 1e-6
-        return _per_task(
-            demand.input_tokens.mid * million, demand.output_tokens.mid * million, self._price_in, self._price_out
-        )
-
-    def _adequate(self, demand: Demand) -> Flags:
-        bound = NormalDist().inv_cdf(demand.requirement.probability)
-        edge = self._edges[demand.requirement.min_tier]
-        return self._tested & (self._theta - bound * self._theta_se >= edge)
-
-    def _sift(self, tests: list[tuple[str, Flags]], carbon: Floats) -> tuple[Flags, tuple[Excluded, ...]]:
-        """Choices that pass every test; models none of whose choices did, by the first test that stopped them."""
-        passing = np.ones(len(self._options), dtype=bool)
-        alive = np.ones(len(self._starts), dtype=bool)
-        greenest = np.minimum.reduceat(carbon, self._starts)
-        excluded = []
-        for reason, flags in tests:
-            passing &= flags
-            still = np.logical_or.reduceat(passing, self._starts)
-            stopped = np.flatnonzero(alive & ~still)
-            alive &= still
-            if len(stopped):
-                examples = stopped[np.argsort(greenest[stopped], kind="stable")[:EXAMPLES]]
-                models = tuple(self._options[self._starts[index]].model.id for index in examples)
-                excluded.append(Excluded(reason=reason, count=len(stopped), models=models))
-        return passing, tuple(excluded)
-
-    def _first_of_each_model(self, passed: Flags, key: Floats) -> list[int]:
-        """Indices of the best passing choice of each model, best model first."""
-        candidates = np.flatnonzero(passed)
-        ordered = candidates[np.argsort(key[candidates], kind="stable")]
-        _, first = np.unique(self._model_index[ordered], return_index=True)
-        return [int(index) for index in ordered[np.sort(first)]]
+        return flags
 
     # -- one choice in full
 
-    def _ranked(self, option: _Option, demand: Demand, grid: Grid | None) -> Ranked:
-        intensity = self._intensity(option, grid)
+    def _ranked(self, option: Choice, demand: Demand, grid: Grid | None) -> Ranked:
+        intensity = self._choices.intensity(option, grid)
         inputs, outputs = demand.input_tokens, demand.output_tokens
         energy_kwh = _per_task(inputs, outputs, option.per_token.prefill_kwh, option.per_token.decode_kwh)
         embodied = _per_task(inputs, outputs, option.per_token.prefill_embodied_g, option.per_token.decode_embodied_g)
@@ -577,7 +444,7 @@ class Router:
             notes=tuple(notes),
         )
 
-    def _ability(self, option: _Option, demand: Demand) -> Ability | None:
+    def _ability(self, option: Choice, demand: Demand) -> Ability | None:
         if option.quality is None:
             return None
         margin = (option.quality.theta - self._edges[demand.requirement.min_tier]) / option.quality.theta_se
@@ -591,12 +458,7 @@ class Router:
             sources=option.quality.sources,
         )
 
-    def _intensity(self, option: _Option, grid: Grid | None) -> Estimate:
-        return grid.intensity_g_per_kwh if grid is not None else self._home[option.provider.id]
-
-    def _current(
-        self, request: Request, demand: Demand, grid: Grid | None
-    ) -> tuple[Ranked | None, _Option | None, str]:
+    def _current(self, request: Request, demand: Demand, grid: Grid | None) -> tuple[Ranked | None, Choice | None, str]:
         spelling, where = request.current_model, ""
         if spelling is None:
             spelling, where = request.detected.spelling, request.detected.where
@@ -609,14 +471,14 @@ class Router:
                 raise
             return None, None, f"{where} names {shown(spelling)!r}, but {error}"
         said = f"from {where}" if where else ""
-        options = [option for option in self._options if option.model.id == match.model_id]
+        options = [choice for choice in self._choices.all if choice.model.id == match.model_id]
         if not options:
-            reason = next(reason for reason, names in self._outside.items() if match.model_id in names)
+            reason = next(reason for reason, names in self._choices.outside.items() if match.model_id in names)
             return None, None, "; ".join(filter(None, (f"{match.model_id}: no grams can be given ({reason})", said)))
         option, note = _at_effort(options, match)
         return self._ranked(option, demand, grid), option, "; ".join(filter(None, (said, note)))
 
-    def _saving(self, current: _Option, greener: _Option, demand: Demand, grid: Grid | None) -> Saving:
+    def _saving(self, current: Choice, greener: Choice, demand: Demand, grid: Grid | None) -> Saving:
         if current is greener:
             now = self._own_carbon_g(current, demand, grid)
             return Saving(low=0.0, mid=0.0, high=0.0, basis=now.basis, sources=now.sources)
@@ -629,14 +491,14 @@ class Router:
             sources=tuple(dict.fromkeys(now.sources + then.sources)),
         )
 
-    def _own_carbon_g(self, option: _Option, demand: Demand, grid: Grid | None) -> Estimate:
+    def _own_carbon_g(self, option: Choice, demand: Demand, grid: Grid | None) -> Estimate:
         """Grams with only this model's own doubt: what every model shares is taken at its middle."""
         multiplier = option.multiplier
         if option.effort == "default":  # as shipped: the doubt about it is the same kind for every model
             multiplier = middle(multiplier)
         per_token = self._own.at_facility(self._own.footprint(option.model), option.provider, multiplier)
         inputs, outputs = middle(demand.input_tokens), middle(demand.output_tokens)
-        intensity = self._intensity(option, grid)
+        intensity = self._choices.intensity(option, grid)
         return sci_g(
             energy_kwh=_per_task(inputs, outputs, per_token.prefill_kwh, per_token.decode_kwh),
             intensity_g_per_kwh=middle(intensity) if grid is not None else intensity,
@@ -673,19 +535,13 @@ class Router:
         recommended: Ranked | None,
         current: Ranked | None,
         saving: Saving | None,
-        passed: Flags,
-        allowed: Flags,
+        allowed: Sequence[bool],
     ) -> str:
         if recommended is None:
-            able = np.where(
-                allowed & self._tested,
-                (self._theta - self._edges[demand.requirement.min_tier]) / self._theta_se,
-                -math.inf,
-            )
-            best = int(np.argmax(able))
+            best = self._choices.likeliest(allowed, self._edges[demand.requirement.min_tier])
             hint = (
-                f"the likeliest is {self._options[best].model.id} ({NormalDist().cdf(float(able[best])):.0%} sure); "
-                if np.isfinite(able[best])
+                f"the likeliest is {best[0].model.id} ({NormalDist().cdf(best[1]):.0%} sure); "
+                if best is not None
                 else ""
             )
             return f"No model passes every condition: {hint}lower min_tier, or relax what excluded the rest."
@@ -705,27 +561,19 @@ class Router:
         return f"{_named(recommended)} does it for less carbon than {_named(current)}."
 
 
-@overload
-def _per_task(
-    input_tokens: Estimate, output_tokens: Estimate, per_input: Estimate, per_output: Estimate
-) -> Estimate: ...
-@overload
-def _per_task(input_tokens: float, output_tokens: float, per_input: Floats, per_output: Floats) -> Floats: ...
-def _per_task(input_tokens: Any, output_tokens: Any, per_input: Any, per_output: Any) -> Any:
-    """A pair of per-token figures over one task: Estimates, or columns of middles. The formula exists once."""
-    return per_input * input_tokens + per_output * output_tokens
+def _per_task(inputs: Estimate, outputs: Estimate, per_input: Estimate, per_output: Estimate) -> Estimate:
+    return per_input * inputs + per_output * outputs
 
 
-def _cost(option: _Option, inputs: Estimate, written: Estimate) -> Estimate | None:
+def _cost(option: Choice, inputs: Estimate, written: Estimate) -> Estimate | None:
     price_in, price_out = option.model.price_in_usd_per_mtok, option.model.price_out_usd_per_mtok
     if price_in is None or price_out is None:
         return None
-    million = 1e-6
-    cost = inputs.scaled(price_in * million) + written.scaled(price_out * million)
+    cost = inputs.scaled(price_in / TOKENS_PER_MTOK) + written.scaled(price_out / TOKENS_PER_MTOK)
     return replace(cost, sources=tuple(dict.fromkeys(cost.sources + option.model.price_sources)))
 
 
-def _at_effort(options: list[_Option], match: Match) -> tuple[_Option, str]:
+def _at_effort(options: list[Choice], match: Match) -> tuple[Choice, str]:
     """The choice a spelling names; where it names no effort, the one the provider ships, else the middle one."""
     for option in options:
         if match.effort is not None and option.effort == match.effort:
@@ -752,20 +600,5 @@ def _widest(estimates: Sequence[Estimate]) -> Estimate:
     )
 
 
-def _column(values: Iterable[float]) -> Floats:
-    return np.fromiter(values, dtype=np.float64)
-
-
-def _or_inf(value: float | None) -> float:
-    return math.inf if value is None else float(value)
-
-
 def _named(ranked: Ranked) -> str:
     return ranked.model if ranked.effort == "default" else f"{ranked.model} ({ranked.effort})"
-
-
-def _reason(error: UnknownEnergy) -> str:
-    text = str(error)
-    if "needs its parameters" in text:
-        return "no energy figure: neither measured nor are its parameters published or estimated"
-    return f"no energy figure: {text}"

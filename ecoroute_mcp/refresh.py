@@ -168,6 +168,8 @@ def refresh(
     A table whose file cannot be read keeps the rows the database has; with no such rows, and where old and new rows do
     not fit together, EcoRouteError is raised and the database stays as it is.
     """
+    if not data.is_dir():
+        raise EcoRouteError(f"there is no folder {data}: name one that holds the tables, or leave it out")
     _refuse_inside(database, data)
     notice = ""
     yesterday: Catalogue | None = None

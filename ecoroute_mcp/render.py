@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from ecoroute_mcp import energy, ranking, sci
 from ecoroute_mcp.catalogue import Catalogue
-from ecoroute_mcp.ranking import Excluded, Health, Ranked, Rankings, Recommendation, Saving
+from ecoroute_mcp.choices import Excluded
+from ecoroute_mcp.ranking import Health, Ranked, Rankings, Recommendation, Saving
 from ecoroute_mcp.sci import Estimate
 
 _GRAMS = ((1e3, "kg"), (1.0, "g"), (1e-3, "mg"), (1e-6, "µg"), (1e-9, "ng"))
@@ -127,11 +128,8 @@ def _zone(answer: Recommendation | Rankings) -> str:
 
 
 def _excluded(excluded: tuple[Excluded, ...]) -> str:
-    parts = []
-    for group in excluded:
-        examples = ", ".join(group.models[:2]) + (" …" if group.count > 2 else "")
-        parts.append(f"{group.count} {group.reason} ({examples})")
-    return "; ".join(parts)
+    """Counts by reason in few words; the structured answer has each reason in full, with examples."""
+    return "; ".join(f"{group.count} {group.reason.partition(':')[0]}" for group in excluded)
 
 
 def _effort(ranked: Ranked) -> str:
@@ -159,6 +157,7 @@ def health(state: Health) -> str:
         f"- Region by default: {state.region_default}; candidates: {state.candidates_default}",
         f"- Current model: {state.current_model}",
     ]
+    lines += [f"- Note: {state.notice}"] if state.notice else []
     return "\n".join(lines + [f"- Problem: {problem}" for problem in state.problems])
 
 

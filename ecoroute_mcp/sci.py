@@ -18,11 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeVar, get_args
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from typing import Literal, TypeVar, get_args
 
 JOULES_PER_KWH = 3_600_000.0
 SECONDS_PER_YEAR = 31_557_600.0  # Julian year: 365.25 days of 86,400 s
@@ -124,13 +120,13 @@ class Estimate:
         return Estimate(low=1 / self.high, mid=1 / self.mid, high=1 / self.low, basis=self.basis, sources=self.sources)
 
 
-Quantity = TypeVar("Quantity", float, Estimate, "NDArray[np.float64]")
+Quantity = TypeVar("Quantity", float, Estimate)
 
 
 def sci_g(*, energy_kwh: Quantity, intensity_g_per_kwh: Quantity, embodied_g: Quantity) -> Quantity:
     """Grams of CO2e of one functional unit: (E x I) + M. Source: ISO/IEC 21031:2024.
 
-    Works on numbers, on Estimates and on arrays of numbers of one shape: the formula exists once.
+    Works on numbers and on Estimates alike: the formula exists once.
     """
     return energy_kwh * intensity_g_per_kwh + embodied_g
 

@@ -7,7 +7,6 @@ does not hop to a worker thread. Only this module knows MCP.
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
@@ -25,10 +24,10 @@ from mcp_types import (
     TextContent,
     ToolAnnotations,
 )
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, ValidationError
+from pydantic_core import to_json, to_jsonable_python
 
 from ecoroute_mcp import render
-from ecoroute_mcp.catalogue import Grid, Model, Source, TaskKind
 from ecoroute_mcp.ranking import (
     Detected,
     Health,
@@ -118,7 +117,9 @@ class EcoRouteServer(MCPServer[Any]):
             raise ToolError(_sentence(cause) if isinstance(cause, ValidationError) else str(cause or error)) from cause
 
 
-def build(router: Router, *, version: str, database: str, detect: Callable[[], Detected]) -> EcoRouteServer:
+def build(
+    router: Router, *, version: str, database: str, notice: str, detect: Callable[[], Detected]
+) -> EcoRouteServer:
     """The server over one router. ``detect`` is asked, per call, which model the editor has in use."""
     server = EcoRouteServer(
         "ecoroute",
@@ -148,7 +149,6 @@ def build(router: Router, *, version: str, database: str, detect: Callable[[], D
         and what was excluded and why. Every number carries its basis and its sources. Reads nothing but its arguments,
         the local database and the editor's model setting; changes nothing."""
         return _answered(
-            _RECOMMENDATION,
             render.recommendation,
             lambda: router.recommend(
                 Request(
@@ -183,7 +183,6 @@ def build(router: Router, *, version: str, database: str, detect: Callable[[], D
         one row per model with grams of CO2e per task and interval, energy, cost, quality tier and the probability of
         being adequate, ordered by sort_by; untested models are counted apart."""
         return _answered(
-            _RANKINGS,
             render.rankings,
             lambda: router.rankings(
                 RankingsRequest(
@@ -205,13 +204,14 @@ def build(router: Router, *, version: str, database: str, detect: Callable[[], D
         """Call when an answer surprises or another tool fails: says what data is loaded and how old it is, which
         defaults apply, which model the editor has in use, and what is wrong."""
         return _answered(
-            _HEALTH, render.health, lambda: router.health(version=version, database=database, detected=detect())
+            render.health,
+            lambda: router.health(version=version, database=database, notice=notice, detected=detect()),
         )
 
     @server.prompt(title="Greenest model for a task", description="The greenest model that does a task well enough.")
     async def eco(task: Annotated[str, Field(description="What is to be done, in your own words.")] = "") -> str:
         if not task.strip():
-            state = router.health(version=version, database=database, detected=detect())
+            state = router.health(version=version, database=database, notice=notice, detected=detect())
             return render.usage(router.tasks.names, state.current_model)
         try:
             answer = render.recommendation(router.recommend(Request(task=task, detected=detect())))
@@ -230,27 +230,27 @@ def build(router: Router, *, version: str, database: str, detect: Callable[[], D
     @server.resource("ecoroute://models", title="All models", mime_type="application/json")
     async def models() -> str:
         """Ids of every model in the catalogue."""
-        return json.dumps([model.id for model in router.catalogue.models])
+        return to_json([model.id for model in router.catalogue.models]).decode()
 
     @server.resource("ecoroute://grids", title="All grid zones", mime_type="application/json")
     async def grids() -> str:
         """Zone ids and names of every grid in the catalogue."""
-        return json.dumps({grid.zone: grid.name for grid in router.catalogue.grids}, ensure_ascii=False)
+        return to_json({grid.zone: grid.name for grid in router.catalogue.grids}).decode()
 
     @server.resource("ecoroute://models/{+model}", title="One model", mime_type="application/json")
     async def model_row(model: str) -> str:
         """What is known of a model, any spelling, with the sources."""
-        return _row(_MODEL, router, lambda: router.model(model))
+        return _row(router, lambda: router.model(model))
 
     @server.resource("ecoroute://grids/{region}", title="One grid", mime_type="application/json")
     async def grid_row(region: str) -> str:
         """Carbon intensity of a zone, any name of it, with date, interval and sources."""
-        return _row(_GRID, router, lambda: router.zones.resolve(region))
+        return _row(router, lambda: router.zones.resolve(region))
 
     @server.resource("ecoroute://tasks/{task_type}", title="One kind of task", mime_type="application/json")
     async def task_row(task_type: str) -> str:
         """The tier a kind of task asks for and why, and the tokens it usually takes."""
-        return _row(_KIND, router, lambda: router.tasks.kind(task_type))
+        return _row(router, lambda: router.tasks.kind(task_type))
 
     @server.completion()  # type: ignore[no-untyped-call, untyped-decorator]  # the SDK leaves it untyped
     async def complete(
@@ -264,37 +264,27 @@ def build(router: Router, *, version: str, database: str, detect: Callable[[], D
     return server
 
 
-_RECOMMENDATION: TypeAdapter[Recommendation] = TypeAdapter(Recommendation)
-_RANKINGS: TypeAdapter[Rankings] = TypeAdapter(Rankings)
-_HEALTH: TypeAdapter[Health] = TypeAdapter(Health)
-_MODEL: TypeAdapter[Model] = TypeAdapter(Model)
-_GRID: TypeAdapter[Grid] = TypeAdapter(Grid)
-_KIND: TypeAdapter[TaskKind] = TypeAdapter(TaskKind)
-_SOURCE: TypeAdapter[Source] = TypeAdapter(Source)
-
-
 Answer = TypeVar("Answer")
 
 
-def _answered(adapter: TypeAdapter[Answer], text: Callable[[Answer], str], ask: Callable[[], Answer]) -> CallToolResult:
+def _answered(text: Callable[[Answer], str], ask: Callable[[], Answer]) -> CallToolResult:
     try:
         answer = ask()
     except EcoRouteError as error:
         raise ToolError(str(error)) from error
     return CallToolResult(
         content=[TextContent(type="text", text=text(answer))],
-        structured_content=adapter.dump_python(answer, mode="json"),
+        structured_content=to_jsonable_python(answer),
     )
 
 
-def _row(adapter: TypeAdapter[Answer], router: Router, find: Callable[[], Answer]) -> str:
+def _row(router: Router, find: Callable[[], object]) -> str:
     """One row of the catalogue and the sources behind it, as JSON."""
     try:
         row = find()
     except EcoRouteError as error:
         raise ResourceNotFoundError(str(error)) from error
-    sources = {name: _SOURCE.dump_python(source, mode="json") for name, source in router.cited(row).items()}
-    return json.dumps({"row": adapter.dump_python(row, mode="json"), "sources": sources}, ensure_ascii=False)
+    return to_json({"row": row, "sources": router.cited(row)}).decode()
 
 
 def _sentence(error: ValidationError) -> str:

@@ -19,7 +19,8 @@ MAX_TASK_CHARACTERS = 500_000
 MAX_TOKENS = 100_000_000
 CLASSIFIED_CHARACTERS = 20_000
 OPENING_CHARACTERS = 60
-UNRECOGNISED_KIND = "generate"
+GENERAL_KIND = "generate"
+GENERAL_WEIGHT = 0.5  # “write”, “add”, “create” open tasks of every kind
 CALLER = "caller"
 
 
@@ -54,8 +55,8 @@ class Tasks:
         self._characters_per_token = named["characters_per_token"]
         self._probability = named["adequate_probability"].mid
         self._kinds = {row.kind: row for row in kinds}
-        if UNRECOGNISED_KIND not in self._kinds:
-            raise EcoRouteError(f"data/task_kinds.csv lacks the kind {UNRECOGNISED_KIND!r}")
+        if GENERAL_KIND not in self._kinds:
+            raise EcoRouteError(f"data/task_kinds.csv lacks the kind {GENERAL_KIND!r}")
         self._patterns = {
             row.kind: re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, row.words))})(?!\w)")
             for row in kinds
@@ -145,12 +146,13 @@ class Tasks:
         }
         opening = lowered[:OPENING_CHARACTERS]
         scores = {
-            kind: sum(len(word.split()) for word in set(words)) + len(self._patterns[kind].findall(opening))
+            kind: (GENERAL_WEIGHT if kind == GENERAL_KIND else 1.0)
+            * (sum(len(word.split()) for word in set(words)) + len(self._patterns[kind].findall(opening)))
             for kind, words in found.items()
             if words
         }
         if not scores:
-            row = self._kinds[UNRECOGNISED_KIND]
+            row = self._kinds[GENERAL_KIND]
             return row, f"no kind recognised in the text, taken as {row.kind}; declare task_type to be sure"
         best = max(scores.values())
         level = sorted(

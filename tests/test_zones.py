@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ecoroute_mcp.catalogue import Grid, ZoneAlias
 from ecoroute_mcp.sci import EcoRouteError, Estimate
-from ecoroute_mcp.zones import Zones, shown
+from ecoroute_mcp.zones import Zones
 
 
 def grid(zone: str, name: str, mid_g: float, *, year: int = 2025, marginal: bool = False) -> Grid:
@@ -144,10 +144,6 @@ def test_any_text_resolves_to_a_known_zone_or_is_refused(text: str) -> None:
         refusal = str(error)
     assert refusal.isprintable()
     assert bool(refusal) != (zone in {row.zone for row in GRIDS})
-
-
-def test_echo_is_cut_to_sixty_printable_characters() -> None:
-    assert shown("\x00ab\ud800c" + "d" * 100) == "abc" + "d" * 57
 
 
 def test_completion_puts_names_that_start_before_names_that_contain() -> None:

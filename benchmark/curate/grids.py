@@ -128,7 +128,7 @@ def spread_factor(countries: Iterable[Row], latest: dict[str, Row]) -> float:
     return round(math.exp(statistics.quantiles(spreads, n=10, method="inclusive")[8]), 2)
 
 
-_REGION_TYPES = ("world", "country", "subdivision", "bidding_zone", "cloud_region", "technology")
+_REGION_TYPES = ("world", "group", "country", "subdivision", "bidding_zone", "cloud_region", "technology")
 
 
 def _supranational(worlds: list[Row], countries: list[Row], latest: dict[str, Row], factor: float) -> Iterator[Row]:
@@ -145,7 +145,7 @@ def _supranational(worlds: list[Row], countries: list[Row], latest: dict[str, Ro
     yield _grid(
         "EEE",
         "Europe (with Russia and Turkey)",
-        "world",
+        "group",
         RELEASED_ON,
         _ecologits(latest["EEE"]),
         factor,
@@ -159,7 +159,7 @@ def _supranational(worlds: list[Row], countries: list[Row], latest: dict[str, Ro
     yield _grid(
         "EU27",
         "European Union",
-        "world",
+        "group",
         YEAR_2025,
         [
             (sum(weight[zone] * newer[zone] for zone in EU27) / total, f"{EU_SOURCE}|ecologits-0.11.3-mix"),

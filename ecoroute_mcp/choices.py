@@ -1,0 +1,213 @@
+"""Every choice there is: a model at one reasoning effort, with its middles in columns for fast filtering and sorting.
+
+A question touches all choices but shows few. So the middles of all are kept in plain lists, per token: a task's grams
+are then one multiplication and addition a choice, and only the choices shown are computed with their intervals. The
+columns are made by the same functions as the intervals (:func:`ecoroute_mcp.sci.sci_g`), so the order of the list is
+the order of the figures shown.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import compress
+
+from ecoroute_mcp.catalogue import Catalogue, Effort, Grid, Model, Provider, Quality
+from ecoroute_mcp.energy import Footprint, Method, TokenCarbon, UnknownEnergy
+from ecoroute_mcp.sci import EcoRouteError, Estimate, sci_g
+from ecoroute_mcp.task import Demand
+
+EXAMPLES = 5
+TOKENS_PER_MTOK = 1_000_000
+_ZONES_KEPT = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A model at one effort. ``multiplier``: tokens it writes over those of an answer without reasoning."""
+
+    model: Model
+    provider: Provider
+    effort: Effort
+    multiplier: Estimate
+    quality: Quality | None
+    footprint: Footprint
+    per_token: TokenCarbon
+
+
+@dataclass(frozen=True, kw_only=True)
+class Excluded:
+    """Models left out for one reason; the greenest of them, at most five, as examples. ``count`` counts models."""
+
+    reason: str
+    count: int
+    models: tuple[str, ...]
+
+
+class Choices:
+    """All choices of one catalogue, and the models that cannot be one (``outside``: reason -> model ids)."""
+
+    def __init__(self, catalogue: Catalogue, method: Method, home_g_per_kwh: dict[str, Estimate]) -> None:
+        """``home_g_per_kwh``: per provider id, the intensity used where a request names no grid."""
+        self._method = method
+        self._multipliers = {row.effort: row.output_multiplier for row in catalogue.efforts}
+        self._providers = {row.id: row for row in catalogue.providers}
+        self._home_g_per_kwh = home_g_per_kwh
+        self._grams: dict[str | None, tuple[list[float], list[float]]] = {}
+        self.outside: dict[str, list[str]] = {}
+        self.all: list[Choice] = []
+        placed: dict[str, list[Quality]] = {}
+        for row in catalogue.quality:
+            placed.setdefault(row.model, []).append(row)
+        for model in catalogue.models:
+            if model.availability == "retired":
+                self.outside.setdefault("retired: its provider no longer serves it", []).append(model.id)
+                continue
+            try:
+                self._add(model, placed.get(model.id, ()))
+            except UnknownEnergy as error:
+                self.outside.setdefault(f"no energy figure: {error.missing}", []).append(model.id)
+        if not self.all:
+            raise EcoRouteError("the catalogue has no model with an energy figure: run `ecoroute refresh`")
+        self.model_ids = [choice.model.id for choice in self.all]
+        self.theta = [choice.quality.theta if choice.quality else -math.inf for choice in self.all]
+        self.theta_se = [choice.quality.theta_se if choice.quality else math.inf for choice in self.all]
+        self.tested = [choice.quality is not None for choice in self.all]
+        self.open = [choice.model.open_weights is True for choice in self.all]
+        self.context = [_or_infinite(choice.model.context_tokens) for choice in self.all]
+        self._prefill_kwh = [choice.per_token.prefill_kwh.mid for choice in self.all]
+        self._decode_kwh = [choice.per_token.decode_kwh.mid for choice in self.all]
+        self._usd_in = [_or_infinite(choice.model.price_in_usd_per_mtok) / TOKENS_PER_MTOK for choice in self.all]
+        self._usd_out = [
+            _or_infinite(choice.model.price_out_usd_per_mtok) * choice.multiplier.mid / TOKENS_PER_MTOK
+            for choice in self.all
+        ]
+
+    def _add(self, model: Model, qualities: Sequence[Quality]) -> None:
+        footprint = self._method.footprint(model)
+        provider = self._providers[model.provider]
+        for quality in qualities or (None,):
+            effort: Effort = quality.effort if quality is not None else "default"
+            # A model that cannot reason writes its answer and nothing else, whatever effort is asked of it.
+            multiplier = self._multipliers[effort if "reasoning" in model.abilities else "none"]
+            self.all.append(
+                Choice(
+                    model=model,
+                    provider=provider,
+                    effort=effort,
+                    multiplier=multiplier,
+                    quality=quality,
+                    footprint=footprint,
+                    per_token=self._method.at_facility(footprint, provider, multiplier),
+                )
+            )
+
+    def intensity(self, choice: Choice, grid: Grid | None) -> Estimate:
+        """The grid asked for, else the one the provider serves from."""
+        return grid.intensity_g_per_kwh if grid is not None else self._home_g_per_kwh[choice.provider.id]
+
+    def carbon_g(self, demand: Demand, grid: Grid | None) -> list[float]:
+        """Middle grams of the task, per choice."""
+        zone = None if grid is None else grid.zone
+        if zone not in self._grams:
+            if len(self._grams) >= _ZONES_KEPT:
+                self._grams.clear()
+            self._grams[zone] = self._token_grams(grid)
+        return _per_task(demand, *self._grams[zone])
+
+    def energy_kwh(self, demand: Demand) -> list[float]:
+        """Middle kWh of the task at the facility's meter, per choice."""
+        return _per_task(demand, self._prefill_kwh, self._decode_kwh)
+
+    def cost_usd(self, demand: Demand) -> list[float]:
+        """Middle dollars of the task, per choice; infinite where the price is not known."""
+        return _per_task(demand, self._usd_in, self._usd_out)
+
+    def adequate(self, edge: float, deviations: float) -> list[bool]:
+        """Whether a choice's ability less so many standard errors reaches ``edge``; never for an untested one."""
+        return [
+            tested and theta - deviations * theta_se >= edge
+            for tested, theta, theta_se in zip(self.tested, self.theta, self.theta_se, strict=True)
+        ]
+
+    def where(self, accept: Callable[[Choice], bool]) -> list[bool]:
+        return [accept(choice) for choice in self.all]
+
+    def sift(
+        self, tests: Iterable[tuple[str, Sequence[bool]]], grams: Sequence[float]
+    ) -> tuple[list[int], tuple[Excluded, ...]]:
+        """Indices that pass every test; models none of whose choices did, by the first test that stopped them."""
+        alive: Sequence[int] = range(len(self.all))
+        models = set(self.model_ids)
+        excluded = []
+        for reason, passes in tests:
+            kept = [index for index in alive if passes[index]]
+            left = {self.model_ids[index] for index in kept}
+            if len(left) < len(models):
+                stopped = [index for index in alive if self.model_ids[index] not in left]
+                examples = self.best_of_each_model(stopped, grams, EXAMPLES)
+                names = tuple(self.model_ids[index] for index in examples)
+                excluded.append(Excluded(reason=reason, count=len(models) - len(left), models=names))
+            alive, models = kept, left
+        return list(alive), tuple(excluded)
+
+    def best_of_each_model(self, indices: Sequence[int], key: Sequence[float], most: int | None = None) -> list[int]:
+        """For the ``most`` models (None: all) with the lowest key, the index of the choice that has it, in order."""
+        if most is not None:
+            # A model has at most one choice per effort, so this many of the lowest hold enough models.
+            ordered = heapq.nsmallest(most * len(self._multipliers), indices, key=key.__getitem__)
+        else:
+            ordered = sorted(indices, key=key.__getitem__)
+        first: dict[str, int] = {}
+        for index in ordered:
+            first.setdefault(self.model_ids[index], index)
+        return list(first.values())[:most]
+
+    def left_outside(self, among: set[str] | None = None) -> tuple[Excluded, ...]:
+        """Models that cannot be a choice at all (None: of the whole catalogue), by reason."""
+        groups = []
+        for reason, names in self.outside.items():
+            models = [name for name in names if among is None or name in among]
+            if models:
+                groups.append(Excluded(reason=reason, count=len(models), models=tuple(models[:EXAMPLES])))
+        return tuple(groups)
+
+    def likeliest(self, allowed: Sequence[bool], edge: float) -> tuple[Choice, float] | None:
+        """The tested choice that clears the edge by most standard errors, and by how many."""
+        tested = list(compress(range(len(self.all)), map(bool.__and__, allowed, self.tested)))
+        if not tested:
+            return None
+        best = max(tested, key=lambda index: (self.theta[index] - edge) / self.theta_se[index])
+        return self.all[best], (self.theta[best] - edge) / self.theta_se[best]
+
+    def _token_grams(self, grid: Grid | None) -> tuple[list[float], list[float]]:
+        """Middle grams per token read and per token written, per choice."""
+        read, written = [], []
+        for choice in self.all:
+            intensity, token = self.intensity(choice, grid).mid, choice.per_token
+            read.append(
+                sci_g(
+                    energy_kwh=token.prefill_kwh.mid,
+                    intensity_g_per_kwh=intensity,
+                    embodied_g=token.prefill_embodied_g.mid,
+                )
+            )
+            written.append(
+                sci_g(
+                    energy_kwh=token.decode_kwh.mid,
+                    intensity_g_per_kwh=intensity,
+                    embodied_g=token.decode_embodied_g.mid,
+                )
+            )
+        return read, written
+
+
+def _per_task(demand: Demand, per_read: list[float], per_written: list[float]) -> list[float]:
+    inputs, outputs = demand.input_tokens.mid, demand.output_tokens.mid
+    return [inputs * read + outputs * written for read, written in zip(per_read, per_written, strict=True)]
+
+
+def _or_infinite(value: float | None) -> float:
+    return math.inf if value is None else float(value)

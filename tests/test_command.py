@@ -1,0 +1,168 @@
+"""The `ecoroute` command as a person meets it: real processes, real data, what is printed and what it exits with."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ecoroute_mcp.catalogue import Catalogue
+
+TASK = "fix the failing pytest in our payment module"
+
+
+def ecoroute(*arguments: str, stdin: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ecoroute_mcp", *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **environment},
+        check=False,
+    )
+
+
+def test_recommend_answers_in_lines_and_in_json() -> None:
+    text = ecoroute("recommend", TASK, "--region", "SWE")
+    structured = ecoroute("recommend", TASK, "--region", "SWE", "--json")
+    assert (text.returncode, text.stderr) == (0, "")
+    answer = json.loads(structured.stdout)
+    best = answer["recommended"]
+    assert text.stdout.startswith(f"**{best['model']}**")
+    assert answer["demand"]["kind"] == "debug"
+    assert answer["zone"]["zone"] == "SWE"
+    assert 0 < best["carbon_g"]["low"] < best["carbon_g"]["mid"] < best["carbon_g"]["high"]
+    assert len(text.stdout.splitlines()) <= 20
+
+
+def test_a_file_of_tasks_gives_a_result_a_line(tmp_path: Path) -> None:
+    tasks = tmp_path / "tasks.jsonl"
+    tasks.write_text('"fix the bug"\n\n{"task": "explain it", "region": "France"}\n{"tsk": 1}\nnot json\n', "utf-8")
+    result = ecoroute("recommend", "--jsonl", str(tasks), "--task-type", "chat")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert result.returncode == 1
+    assert [line.get("line") for line in lines] == [None, None, 4, 5]
+    assert [line["demand"]["kind"] for line in lines[:2]] == ["chat", "chat"]
+    assert lines[1]["zone"]["zone"] == "FRA"
+    assert "tsk" in lines[2]["error"]
+    assert "not JSON" in lines[3]["error"]
+    assert "2 lines could not be answered" in result.stderr
+    assert ecoroute("recommend", "--jsonl", "-", stdin='"fix the bug"\n').returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("recommend", ""), "the task is empty"),
+        (("recommend",), "give the task as text, or --jsonl FILE"),
+        (("recommend", TASK, "--region", "Swedden"), "sweden (SWE)"),
+        (("recommend", TASK, "--current-model", "claude-sonet-4-5"), "claude-sonnet-4-5"),
+        (("recommend", TASK, "--task-type", "debugging"), "closest: debug"),
+        (("recommend", "--jsonl", "/nowhere/tasks.jsonl"), "cannot read /nowhere/tasks.jsonl"),
+        (("rank", "--limit", "0"), "limit must lie between 1 and 500"),
+        (("models", "no-such-model"), "no model contains 'no-such-model'"),
+        (("refresh", "--data", "/nowhere"), "/nowhere"),
+    ],
+)
+def test_bad_input_names_the_repair_and_exits_with_one(arguments: tuple[str, ...], said: str) -> None:
+    result = ecoroute(*arguments)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_rank_lists_as_many_as_asked() -> None:
+    result = ecoroute("rank", "--task-type", "refactor", "--limit", "5", "--open-weights-only")
+    rows = [line for line in result.stdout.splitlines() if line.startswith("| ")]
+    assert len(rows) == 6
+    answer = json.loads(
+        ecoroute("rank", "--task-type", "refactor", "--limit", "5", "--open-weights-only", "--json").stdout
+    )
+    assert [row["model"] for row in answer["rows"]] == [row.split(" | ")[0][2:] for row in rows[1:]]
+
+
+def test_models_and_regions_list_what_the_data_holds(catalogue: Catalogue) -> None:
+    models = list(csv.reader(ecoroute("models").stdout.splitlines(), delimiter="\t"))
+    assert [row[0] for row in models[1:]] == [model.id for model in catalogue.models]
+    regions = json.loads(ecoroute("regions", "--json").stdout)
+    assert len(regions["grids"]) == len(catalogue.grids)
+    for grid in regions["grids"]:
+        assert set(grid["intensity_g_per_kwh"]["sources"]) <= set(regions["sources"])
+    assert "SWE\tSweden" in ecoroute("regions", "eu-north-1").stdout
+
+
+def test_the_environment_sets_defaults_that_the_answer_names() -> None:
+    result = ecoroute("recommend", TASK, "--json", ECOROUTE_REGION="Poland", ECOROUTE_CANDIDATES="gpt-5, qwen3:32b")
+    answer = json.loads(result.stdout)
+    assert answer["zone"]["zone"] == "POL"
+    assert answer["zone"]["chosen_by"] == "ECOROUTE_REGION and ECOROUTE_CANDIDATES"
+    assert any(line.startswith("candidates: gpt-5, qwen3:32b") for line in answer["defaulted"])
+    wrong = ecoroute("recommend", TASK, ECOROUTE_REGION="Atlantis")
+    assert wrong.returncode == 1
+    assert "ECOROUTE_REGION in the environment" in wrong.stderr
+
+
+def test_the_editors_model_is_found_and_a_broken_setting_is_said(tmp_path: Path) -> None:
+    settings = tmp_path / "zed" / "settings.json"
+    settings.parent.mkdir()
+    settings.write_text(
+        '{ // picked last\n "agent": {"default_model": {"provider": "anthropic", "model": "claude-opus-4-5"},},}',
+        "utf-8",
+    )
+    answer = json.loads(ecoroute("recommend", TASK, "--json", FLATPAK_XDG_CONFIG_HOME=str(tmp_path)).stdout)
+    assert answer["current"]["model"] == "claude-opus-4-5"
+    assert str(settings) in answer["current_note"]
+    assert answer["saving_g"]["basis"] == "estimated"
+    settings.write_text('{"agent": ', "utf-8")
+    broken = json.loads(ecoroute("recommend", TASK, "--json", FLATPAK_XDG_CONFIG_HOME=str(tmp_path)).stdout)
+    assert broken["current"] is None
+    assert "settings.json" in broken["current_note"]
+    assert broken["recommended"] is not None
+
+
+def test_health_names_the_database_and_its_rows(catalogue: Catalogue, tmp_path: Path) -> None:
+    database = tmp_path / "sci.db"
+    state = json.loads(ecoroute("health", "--json", ECOROUTE_DB=str(database)).stdout)
+    assert (state["status"], state["database"]) == ("ok", str(database))
+    assert state["rows"]["models"] == len(catalogue.models)
+    assert "it does not exist yet" in state["notice"]
+    assert json.loads(ecoroute("health", "--json", ECOROUTE_DB=str(database)).stdout)["notice"] == ""
+
+
+def test_a_file_that_is_not_ours_is_refused_and_kept(tmp_path: Path) -> None:
+    letter = tmp_path / "letter.txt"
+    letter.write_text("Dear Sir", "utf-8")
+    result = ecoroute("recommend", TASK, ECOROUTE_DB=str(letter))
+    assert result.returncode == 1
+    assert "ECOROUTE_DB" in result.stderr
+    assert letter.read_text("utf-8") == "Dear Sir"
+
+
+def test_two_commands_starting_at_once_on_a_fresh_machine_both_answer(tmp_path: Path) -> None:
+    environment = {**os.environ, "ECOROUTE_DB": str(tmp_path / "sci.db")}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-m", "ecoroute_mcp", "recommend", TASK, "--json"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+        )
+        for _ in range(2)
+    ]
+    outputs = [process.communicate(timeout=60) for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert outputs[0][0] == outputs[1][0]
+
+
+def test_help_teaches_by_example() -> None:
+    result = ecoroute("--help")
+    assert result.returncode == 0
+    for word in ("examples:", "ECOROUTE_REGION", "ECOROUTE_CANDIDATES", "ECOROUTE_DB", "recommend", "refresh"):
+        assert word in result.stdout

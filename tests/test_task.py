@@ -1,0 +1,99 @@
+"""Reading a task: kinds, tokens, the bar, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from ecoroute_mcp.catalogue import Catalogue
+from ecoroute_mcp.sci import EcoRouteError
+from ecoroute_mcp.task import MAX_TASK_CHARACTERS, Tasks
+
+
+@pytest.fixture(scope="module")
+def tasks(catalogue: Catalogue) -> Tasks:
+    return Tasks(catalogue.task_kinds, catalogue.parameters)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("fix the failing pytest in our payment module", "debug"),
+        ("Why does this loop crash with a segfault?", "debug"),
+        ("refactor the billing service into smaller classes", "refactor"),
+        ("Write unit tests for the tokenizer", "test"),
+        ("add a docstring to every public function", "documentation"),
+        ("review this pull request", "review"),
+        ("explain what does the B-tree split do", "explain"),
+        ("complete this function", "autocomplete"),
+        ("implement a rate limiter", "generate"),
+        ("autonomously open a pull request that upgrades the whole repository end to end", "agentic"),
+    ],
+)
+def test_the_kind_is_read_from_the_words(tasks: Tasks, text: str, kind: str) -> None:
+    assert tasks.demand(text).kind == kind
+
+
+def test_a_declared_kind_beats_the_text(tasks: Tasks) -> None:
+    demand = tasks.demand("fix the bug", kind="Refactor")
+    assert (demand.kind, demand.kind_why, demand.requirement.min_tier) == ("refactor", "declared by you", 7)
+
+
+def test_kinds_that_are_level_take_the_higher_bar_and_say_so(tasks: Tasks) -> None:
+    demand = tasks.demand("x" * 70 + " explain refactor")
+    assert demand.kind == "refactor"
+    assert "explain fits as well" in demand.kind_why
+
+
+def test_text_of_no_kind_is_said_to_be_unrecognised(tasks: Tasks) -> None:
+    demand = tasks.demand("zzz")
+    assert demand.kind == "generate"
+    assert "no kind recognised" in demand.kind_why
+
+
+def test_numbers_of_the_caller_win_and_are_marked_given(tasks: Tasks) -> None:
+    demand = tasks.demand("abcd" * 10, kind="debug", context_tokens=1000, output_tokens=50, min_tier=3)
+    assert (demand.input_tokens.low, demand.input_tokens.mid, demand.input_tokens.high) == (1008, 1010, 1016)
+    assert (demand.output_tokens.mid, demand.output_tokens.basis) == (50, "given")
+    assert (demand.requirement.min_tier, demand.requirement.basis) == (3, "given")
+    assert demand.assumed == ()
+
+
+def test_what_was_not_said_is_assumed_aloud(tasks: Tasks) -> None:
+    demand = tasks.demand("fix it", kind="debug")
+    assert (demand.output_tokens.low, demand.output_tokens.mid, demand.output_tokens.high) == (82, 279, 1066)
+    assert [line.split(":")[0] for line in demand.assumed] == ["context", "answer"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "empty"),
+        (" \n\t", "empty"),
+        ("a" * (MAX_TASK_CHARACTERS + 1), "500,001 characters"),
+        ("fix \x00 it", r"U\+0000 at character 4"),
+        ("fix \udc80 it", r"U\+DC80 at character 4"),
+    ],
+)
+def test_text_that_is_no_task_is_refused(tasks: Tasks, text: str, said: str) -> None:
+    with pytest.raises(EcoRouteError, match=said):
+        tasks.demand(text)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ({"context_tokens": -1}, "context_tokens must lie between 0 and 100,000,000, not -1"),
+        ({"context_tokens": 10**5000}, "not a number of that size"),
+        ({"output_tokens": 0}, "output_tokens must lie between 1"),
+        ({"min_tier": 11}, "min_tier must lie between 1 and 10, not 11"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(tasks: Tasks, numbers: dict[str, int], said: str) -> None:
+    with pytest.raises(EcoRouteError, match=said):
+        tasks.demand("fix it", **numbers)  # type: ignore[arg-type]
+
+
+def test_an_unknown_kind_names_the_closest_and_all(tasks: Tasks) -> None:
+    with pytest.raises(EcoRouteError, match="closest: refactor; valid values are autocomplete, chat") as caught:
+        tasks.demand("fix it", kind="refactr")
+    assert all(name in str(caught.value) for name in tasks.names)
