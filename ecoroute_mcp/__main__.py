@@ -7,6 +7,7 @@ Environment: ``ECOROUTE_DB`` (path of the database), ``ECOROUTE_REGION`` (grid u
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import sys
@@ -117,10 +118,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _mcp(arguments: argparse.Namespace) -> int:
+    gc.disable()  # what is made until serving begins lives as long as the process
     router, database, notice = _router()
     from ecoroute_mcp import server
 
     built = server.build(router, version=__version__, database=str(database), notice=notice, detect=_detect)
+    gc.freeze()
+    gc.enable()
     if arguments.http:
         built.run("streamable-http", host=arguments.host, port=arguments.port)
     else:

@@ -476,6 +476,8 @@ class Router:
             reason = next(reason for reason, names in self._choices.outside.items() if match.model_id in names)
             return None, None, "; ".join(filter(None, (f"{match.model_id}: no grams can be given ({reason})", said)))
         option, note = _at_effort(options, match)
+        if match.removed:
+            said = "; ".join(filter(None, (said, f"read without {', '.join(match.removed)}")))
         return self._ranked(option, demand, grid), option, "; ".join(filter(None, (said, note)))
 
     def _saving(self, current: Choice, greener: Choice, demand: Demand, grid: Grid | None) -> Saving:

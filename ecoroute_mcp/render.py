@@ -28,6 +28,13 @@ def interval(estimate: Estimate | Saving, units: tuple[tuple[float, str], ...] =
     return f"{quantity(estimate.mid, units)} ({quantity(estimate.low, units)} to {quantity(estimate.high, units)})"
 
 
+def percent(share: float) -> str:
+    """A probability, never rounded up to certainty."""
+    if 0.995 <= share < 1:
+        return "over 99 %"
+    return f"{share:.0%}".replace("%", " %")
+
+
 def dollars(estimate: Estimate | None) -> str:
     if estimate is None:
         return "price not known"
@@ -55,13 +62,13 @@ def recommendation(answer: Recommendation) -> str:
         lines.append(f"- Current model: {answer.current_note}")
     bar = demand.requirement
     lines.append(
-        f"- Task: {demand.kind} ({demand.kind_why}); needs tier {bar.min_tier} with {bar.probability:.0%}: "
+        f"- Task: {demand.kind} ({demand.kind_why}); needs tier {bar.min_tier} with {percent(bar.probability)} certainty: "
         f"{bar.why[:1].lower()}{bar.why[1:]}"
     )
     if best is not None:
         if best.ability is not None:
             lines.append(
-                f"- Quality: tier {best.ability.tier}, {best.ability.p_adequate:.0%} sure to be adequate "
+                f"- Quality: tier {best.ability.tier}, {percent(best.ability.p_adequate)} sure to be adequate "
                 f"({best.ability.benchmarks} benchmarks)"
             )
         lines.append(
@@ -109,7 +116,7 @@ def ranking_rows(rows: Iterable[Ranked]) -> list[tuple[str, ...]]:
             row.model,
             row.effort,
             str(row.ability.tier) if row.ability else "untested",
-            f"{row.ability.p_adequate:.0%}" if row.ability else "-",
+            percent(row.ability.p_adequate) if row.ability else "-",
             quantity(row.carbon_g.mid),
             f"{quantity(row.carbon_g.low)} to {quantity(row.carbon_g.high)}",
             f"${_digits(row.cost_usd.mid)}" if row.cost_usd else "not known",

@@ -7,12 +7,18 @@ does not hop to a worker thread. Only this module knows MCP.
 from __future__ import annotations
 
 import difflib
+import io
+import json
+import re
+import sys
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
+import anyio
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError, ToolError, UnexpectedToolError
+from mcp.server.stdio import stdio_server
 from mcp_types import (
     CallToolResult,
     Completion,
@@ -25,7 +31,7 @@ from mcp_types import (
     ToolAnnotations,
 )
 from pydantic import Field, ValidationError
-from pydantic_core import to_json, to_jsonable_python
+from pydantic_core import from_json, to_json, to_jsonable_python
 
 from ecoroute_mcp import render
 from ecoroute_mcp.ranking import (
@@ -38,6 +44,7 @@ from ecoroute_mcp.ranking import (
     Router,
 )
 from ecoroute_mcp.sci import EcoRouteError, shown
+from ecoroute_mcp.task import HALF_A_CHARACTER
 
 INSTRUCTIONS = (
     "EcoRoute says which language model does a task well enough for the least carbon. Call score_task before starting "
@@ -92,6 +99,13 @@ ProviderName = Annotated[str | None, Field(description="Only models of this prov
 
 class EcoRouteServer(MCPServer[Any]):
     """An MCPServer whose refusals read as sentences: no prefix, no dump of a validator."""
+
+    async def run_stdio_async(self) -> None:
+        """Serves standard input and output; see :class:`_Lines` for what it adds to the SDK's own reading."""
+        lines = anyio.wrap_file(_Lines(sys.stdin.buffer, encoding="utf-8", errors="replace"))
+        async with stdio_server(stdin=lines) as (read, write):
+            served = self._lowlevel_server
+            await served.run(read, write, served.create_initialization_options())
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
@@ -262,6 +276,48 @@ def build(
         return None if values is None else Completion(values=values, total=len(values), has_more=False)
 
     return server
+
+
+class _Lines(io.TextIOWrapper):
+    """Standard input in which every message can be answered.
+
+    The transport drops a line that its JSON parser refuses (half of a surrogate pair, a number of thousands of digits,
+    nesting in the hundreds), and the caller waits forever. Such parts become text that no argument accepts, so that the
+    call is refused in words.
+    """
+
+    def readline(self, size: int | None = -1, /) -> str:  # type: ignore[override]  # typeshed's two bases disagree
+        line = super().readline()
+        try:
+            from_json(line)
+        except ValueError:
+            return _answerable(line)
+        return line
+
+
+_LONGEST_NUMBER = 400
+_DEEPEST = 100
+
+
+def _answerable(line: str) -> str:
+    def number(digits: str) -> int | str:
+        return int(digits) if len(digits) <= _LONGEST_NUMBER else f"(a number of {len(digits)} digits)"
+
+    def plain(value: Any, depth: int = 0) -> Any:
+        if depth > _DEEPEST:
+            return "(nested too deeply)"
+        if isinstance(value, str):
+            return re.sub("[\ud800-\udfff]", HALF_A_CHARACTER, value)
+        if isinstance(value, list):
+            return [plain(item, depth + 1) for item in value]
+        if isinstance(value, dict):
+            return {plain(name): plain(item, depth + 1) for name, item in value.items()}
+        return value
+
+    try:
+        return json.dumps(plain(json.loads(line, parse_int=number))) + "\n"
+    except (ValueError, RecursionError):
+        return line
 
 
 Answer = TypeVar("Answer")

@@ -22,6 +22,8 @@ OPENING_CHARACTERS = 60
 GENERAL_KIND = "generate"
 GENERAL_WEIGHT = 0.5  # “write”, “add”, “create” open tasks of every kind
 CALLER = "caller"
+HALF_A_CHARACTER = "\ufdd0"
+"""Stands for half of a surrogate pair where text must be Unicode: a code point reserved for use inside a program."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,11 +177,10 @@ def _check_text(text: str) -> None:
             f"the task has {len(text):,} characters, the limit is {MAX_TASK_CHARACTERS:,}: send a description and "
             "count the material in context_tokens"
         )
-    bad = re.search("[\x00\ud800-\udfff]", text)
+    bad = re.search(f"[\x00\ud800-\udfff{HALF_A_CHARACTER}]", text)
     if bad:
-        raise EcoRouteError(
-            f"the task holds U+{ord(bad.group()):04X} at character {bad.start()}, which is no text: remove it"
-        )
+        what = "a NUL" if bad.group() == "\x00" else "half of a surrogate pair"
+        raise EcoRouteError(f"the task holds {what} at character {bad.start()}, which is no text: remove it")
 
 
 def _check_range(name: str, value: int | None, low: int, high: int) -> None:

@@ -247,6 +247,23 @@ def test_a_task_with_a_lone_surrogate_is_answered(stdio_server: StdioPeer, surro
     assert len(text_of(reply["result"])) >= 15
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ('{"task":"fix it","context_tokens":' + "9" * 5_000 + "}", "context_tokens"),
+        ('{"task":"fix it","region":' + "[" * 300 + "]" * 300 + "}", "region"),
+        ('{"task":"fix it \\udead"}', "half of a surrogate pair"),
+    ],
+    ids=["digits", "depth", "surrogate"],
+)
+def test_what_the_transport_cannot_parse_is_refused_in_words(
+    stdio_server: StdioPeer, arguments: str, named: str
+) -> None:
+    reply = ask(stdio_server, "score_task", arguments)
+    assert reply["result"]["isError"]
+    assert named in text_of(reply["result"])
+
+
 def test_lines_that_are_no_message_leave_the_server_alive(stdio_server: StdioPeer) -> None:
     """The transport drops what it cannot parse: nothing in it says whom to answer."""
     before = stdio_server.call("score_task", task="fix the failing test", region="SWE")
