@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark import curate, scale
+from ecoroute_mcp.refresh import packaged_data
 from ecoroute_mcp.sci import EcoRouteError
 
-DATA = Path(__file__).resolve().parents[1] / "data"
+DATA = packaged_data()
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ def _scale_options(parser: argparse.ArgumentParser) -> None:
 
 def _scale(arguments: argparse.Namespace) -> int:
     scores: Path = arguments.scores or DATA / "quality_scores.csv"
+    if arguments.write:
+        _only_in_a_checkout()
     report = scale.study(scale.read_cells(scores, scale.model_ids(DATA)))
     if arguments.json:
         print(json.dumps({**report.document, "quality": [vars(row) for row in report.rows]}, indent=2))
@@ -140,7 +143,14 @@ def _curate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 and name the files that differ")
 
 
+def _only_in_a_checkout() -> None:
+    """Raises EcoRouteError where data/ is an installed package's: it has no inputs, and is never written."""
+    if not (DATA / "upstream").is_dir():
+        raise EcoRouteError(f"{DATA} belongs to an installed package: generate tables in a checkout of the project")
+
+
 def _curate(arguments: argparse.Namespace) -> int:
+    _only_in_a_checkout()
     if arguments.check:
         differing = curate.check(DATA)
         print("\n".join(differing) if differing else "every generated table is as its inputs make it")
