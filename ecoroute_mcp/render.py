@@ -62,8 +62,8 @@ def recommendation(answer: Recommendation) -> str:
         lines.append(f"- Current model: {answer.current_note}")
     bar = demand.requirement
     lines.append(
-        f"- Task: {demand.kind} ({demand.kind_why}); needs tier {bar.min_tier} with {percent(bar.probability)} certainty: "
-        f"{bar.why[:1].lower()}{bar.why[1:]}"
+        f"- Task: {demand.kind} ({demand.kind_why}); needs tier {bar.min_tier} with {percent(bar.probability)} "
+        f"certainty: {bar.why[:1].lower()}{bar.why[1:]}"
     )
     if best is not None:
         if best.ability is not None:
