@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -130,9 +129,8 @@ async def test_tools_say_what_they_take_and_what_they_answer(client: Client) -> 
 
 @pytest.mark.anyio
 async def test_the_server_names_itself(client: Client) -> None:
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     assert client.server_info is not None
-    assert (client.server_info.name, client.server_info.version) == ("ecoroute", version)
+    assert (client.server_info.name, client.server_info.version) == ("ecoroute", __version__)
     assert client.server_capabilities.completions is not None
 
 
