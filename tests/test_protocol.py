@@ -33,6 +33,8 @@ from mcp_types import (
     TextResourceContents,
 )
 
+from ecoroute_mcp import __version__
+
 ROOT = Path(__file__).resolve().parents[1]
 CLIENTS = ROOT / "tests" / "mcp-clients"
 PACKAGES = CLIENTS / "node_modules" / "@modelcontextprotocol"

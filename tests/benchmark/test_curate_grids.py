@@ -72,7 +72,8 @@ def test_there_are_enough_zones_of_each_kind() -> None:
     for row in GRIDS.values():
         counts[row["region_type"]] = counts.get(row["region_type"], 0) + 1
     assert counts == {
-        "world": 3,
+        "world": 1,
+        "group": 2,
         "country": 212,
         "subdivision": 51 + 13 + 30,
         "bidding_zone": 9,
