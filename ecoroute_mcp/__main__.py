@@ -7,6 +7,8 @@ Environment: ``ECOROUTE_DB`` (path of the database), ``ECOROUTE_REGION`` (grid u
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import datetime
 import gc
 import json
 import os
@@ -69,13 +71,14 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--context-tokens", type=int, metavar="N", help="tokens the model reads beside the text")
         sub.add_argument("--output-tokens", type=int, metavar="N", help="tokens of the answer, without reasoning")
         sub.add_argument("--min-tier", type=int, metavar="1-10", help="quality tier to require")
+        sub.add_argument("--candidates", metavar="A,B", help="the only models to consider")
         sub.add_argument("--open-weights-only", action="store_true", help="only models that can be downloaded")
         sub.add_argument("--json", action="store_true", help="print the structured answer")
 
     mcp = command("mcp", _mcp, "serve the Model Context Protocol over stdio")
     mcp.add_argument("--http", action="store_true", help="serve streamable HTTP at /mcp in place of stdio")
     mcp.add_argument("--host", default="127.0.0.1", help="address for --http (default: loopback only)")
-    mcp.add_argument("--port", type=int, default=8765, help="port for --http (default: 8765)")
+    mcp.add_argument("--port", type=_port, default=8765, metavar="N", help="port for --http (default: 8765)")
 
     recommend = command("recommend", _recommend, "name the greenest adequate model for a task")
     recommend.add_argument("task", nargs="?", metavar="TEXT", help="what is to be done")
@@ -88,8 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     recommend.add_argument(
         "--current-model", metavar="MODEL", help="model in use now (default: what Zed's settings say)"
     )
-    recommend.add_argument("--candidates", metavar="A,B", help="the only models that may be recommended")
-    recommend.add_argument("--max-cost-usd", type=float, metavar="USD", help="most dollars for this one task")
+    recommend.add_argument("--max-cost-usd", type=float, metavar="USD", help="most dollars expected for this one task")
 
     rank = command("rank", _rank, "rank models for a kind of task")
     asking(rank)
@@ -120,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
 def _mcp(arguments: argparse.Namespace) -> int:
     gc.disable()  # what is made until serving begins lives as long as the process
     router, database, notice = _router()
+    router = _with_defaults(router)
     from ecoroute_mcp import server
 
     built = server.build(router, version=__version__, database=str(database), notice=notice, detect=_detect)
@@ -138,7 +141,7 @@ def _recommend(arguments: argparse.Namespace) -> int:
     options = _options(arguments)
     if arguments.jsonl is not None:
         return _recommend_lines(arguments.jsonl, options)
-    router = _router_said()
+    router = _with_defaults(_router_said())
     answer = router.recommend(Request(task=arguments.task, detected=_detect(), **options))
     if arguments.json:
         print(_json(answer))
@@ -168,7 +171,7 @@ def _recommend_lines(path: str, options: dict[str, Any]) -> int:
     from pydantic import TypeAdapter, ValidationError
 
     reader = TypeAdapter(Request)
-    router, failed = _router_said(), 0
+    router, detected, failed = _with_defaults(_router_said()), _detect(), 0
     for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
             continue
@@ -177,8 +180,8 @@ def _recommend_lines(path: str, options: dict[str, Any]) -> int:
             given = {"task": item} if isinstance(item, str) else item
             if not isinstance(given, dict) or "detected" in given:
                 raise EcoRouteError("a line is a JSON string, or an object with `task` and the options' names")
-            request = reader.validate_python({**options, "detected": _detect(), **given}, extra="forbid")
-            print(_json(router.recommend(request), indent=None))
+            request = reader.validate_json(_json({**options, **given}), strict=True, extra="forbid")
+            print(_json(router.recommend(dataclasses.replace(request, detected=detected)), indent=None))
         except (json.JSONDecodeError, RecursionError) as error:
             problem = f"not JSON: {error}"
         except ValidationError as error:
@@ -195,8 +198,9 @@ def _recommend_lines(path: str, options: dict[str, Any]) -> int:
 
 
 def _rank(arguments: argparse.Namespace) -> int:
-    answer = _router_said().rankings(
+    answer = _with_defaults(_router_said()).rankings(
         RankingsRequest(
+            candidates=_listed(arguments.candidates),
             task_type=arguments.task_type,
             region=arguments.region,
             limit=arguments.limit,
@@ -226,7 +230,14 @@ def _rank(arguments: argparse.Namespace) -> int:
 
 def _health(arguments: argparse.Namespace) -> int:
     router, database, notice = _router()
-    state = router.health(version=__version__, database=str(database), notice=notice, detected=_detect())
+    problem = ""
+    try:
+        router = _with_defaults(router)
+    except EcoRouteError as error:
+        problem = str(error)
+    state = router.health(
+        version=__version__, database=str(database), notice=notice, detected=_detect(), problem=problem
+    )
     if arguments.json:
         print(_json(state))
     else:
@@ -310,18 +321,24 @@ def _router() -> tuple[Router, Path, str]:
     """The router over the database, its path, and what there is to say of how it came to be."""
     database = _database()
     opened = refresh.open_catalogue(database, refresh.packaged_data())
-    named = [name for name in ("ECOROUTE_REGION", "ECOROUTE_CANDIDATES") if os.environ.get(name, "").strip()]
-    defaults = Defaults(
-        region=os.environ.get("ECOROUTE_REGION", "").strip() or None,
-        candidates=_listed(os.environ.get("ECOROUTE_CANDIDATES")),
-        where=" and ".join(named),
-    )
+    router = Router(opened.catalogue, today=datetime.date.today())
+    return router, database, opened.notice
+
+
+def _with_defaults(router: Router) -> Router:
+    """The router with what the environment sets. Raises EcoRouteError naming the variable that is wrong."""
+    defaults, named = Defaults(), ""
     try:
-        return Router(opened.catalogue, defaults), database, opened.notice
+        for named in ("ECOROUTE_REGION", "ECOROUTE_CANDIDATES"):
+            value = os.environ.get(named, "").strip()
+            if value and named == "ECOROUTE_REGION":
+                defaults = dataclasses.replace(defaults, region=value, region_where=named)
+            elif value:
+                defaults = dataclasses.replace(defaults, candidates=_listed(value), candidates_where=named)
+            router = router.with_defaults(defaults)
     except EcoRouteError as error:
-        if named:
-            raise EcoRouteError(f"{' or '.join(named)} in the environment: {error}") from error
-        raise
+        raise EcoRouteError(f"{named} in the environment: {error}") from error
+    return router
 
 
 def _router_said() -> Router:
@@ -348,12 +365,18 @@ def _detect() -> Detected:
         return Detected(where=str(error))
     if found is None:
         return Detected(where="no editor setting names one")
-    return Detected(spelling=found.spelling, where=found.where)
+    return Detected(spelling=found.spelling, where=f"{found.note} ({found.where})")
 
 
 def _listed(text: str | None) -> tuple[str, ...] | None:
     names = tuple(name.strip() for name in (text or "").split(",") if name.strip())
     return names or None
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: give a number from 1 to 65535")
+    return int(text)
 
 
 def _lines(path: str) -> Iterator[str]:

@@ -133,7 +133,10 @@ class Parameter:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskKind:
-    """A kind of work: the tier it asks for, and the tokens it usually takes."""
+    """A kind of work: the tier it asks for, and the tokens it usually takes.
+
+    ``many_calls``: the tokens are the total of many calls, so no single context window has to hold them.
+    """
 
     kind: str
     min_tier: int
@@ -142,6 +145,7 @@ class TaskKind:
     output_tokens: Estimate
     sources: tuple[str, ...]
     words: tuple[str, ...] = ()
+    many_calls: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,11 @@ the order of the figures shown.
 
 from __future__ import annotations
 
+import datetime
 import heapq
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from itertools import compress
+from dataclasses import dataclass, replace
 
 from ecoroute_mcp.catalogue import Catalogue, Effort, Grid, Model, Provider, Quality
 from ecoroute_mcp.energy import Footprint, Method, TokenCarbon, UnknownEnergy
@@ -49,8 +49,17 @@ class Excluded:
 class Choices:
     """All choices of one catalogue, and the models that cannot be one (``outside``: reason -> model ids)."""
 
-    def __init__(self, catalogue: Catalogue, method: Method, home_g_per_kwh: dict[str, Estimate]) -> None:
-        """``home_g_per_kwh``: per provider id, the intensity used where a request names no grid."""
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        method: Method,
+        home_g_per_kwh: dict[str, Estimate],
+        today: datetime.date | None = None,
+    ) -> None:
+        """``home_g_per_kwh``: per provider id, the intensity used where a request names no grid.
+
+        ``today`` retires closed models whose announced date has come; None takes the data as it stands.
+        """
         self._method = method
         self._multipliers = {row.effort: row.output_multiplier for row in catalogue.efforts}
         self._providers = {row.id: row for row in catalogue.providers}
@@ -62,7 +71,8 @@ class Choices:
         for row in catalogue.quality:
             placed.setdefault(row.model, []).append(row)
         for model in catalogue.models:
-            if model.availability == "retired":
+            ended = today is not None and model.retires_on is not None and model.retires_on <= today
+            if model.availability == "retired" or (ended and model.open_weights is not True):
                 self.outside.setdefault("retired: its provider no longer serves it", []).append(model.id)
                 continue
             try:
@@ -74,9 +84,12 @@ class Choices:
         self.model_ids = [choice.model.id for choice in self.all]
         self.theta = [choice.quality.theta if choice.quality else -math.inf for choice in self.all]
         self.theta_se = [choice.quality.theta_se if choice.quality else math.inf for choice in self.all]
+        self._bound = [theta - theta_se for theta, theta_se in zip(self.theta, self.theta_se, strict=True)]
         self.tested = [choice.quality is not None for choice in self.all]
         self.open = [choice.model.open_weights is True for choice in self.all]
-        self.context = [_or_infinite(choice.model.context_tokens) for choice in self.all]
+        self._context = [_or_infinite(choice.model.context_tokens) for choice in self.all]
+        self._most_output = [_or_infinite(choice.model.max_output_tokens) for choice in self.all]
+        self._multiplier = [choice.multiplier.mid for choice in self.all]
         self._prefill_kwh = [choice.per_token.prefill_kwh.mid for choice in self.all]
         self._decode_kwh = [choice.per_token.decode_kwh.mid for choice in self.all]
         self._usd_in = [_or_infinite(choice.model.price_in_usd_per_mtok) / TOKENS_PER_MTOK for choice in self.all]
@@ -104,6 +117,12 @@ class Choices:
                 )
             )
 
+    def unplaced(self, choice: Choice, effort: Effort) -> Choice:
+        """The same model at an effort that no benchmark has tried."""
+        multiplier = self._multipliers[effort]
+        per_token = self._method.at_facility(choice.footprint, choice.provider, multiplier)
+        return replace(choice, effort=effort, multiplier=multiplier, quality=None, per_token=per_token)
+
     def intensity(self, choice: Choice, grid: Grid | None) -> Estimate:
         """The grid asked for, else the one the provider serves from."""
         return grid.intensity_g_per_kwh if grid is not None else self._home_g_per_kwh[choice.provider.id]
@@ -111,11 +130,12 @@ class Choices:
     def carbon_g(self, demand: Demand, grid: Grid | None) -> list[float]:
         """Middle grams of the task, per choice."""
         zone = None if grid is None else grid.zone
-        if zone not in self._grams:
-            if len(self._grams) >= _ZONES_KEPT:
-                self._grams.clear()
-            self._grams[zone] = self._token_grams(grid)
-        return _per_task(demand, *self._grams[zone])
+        grams = self._grams.get(zone)
+        if grams is None:
+            grams = self._token_grams(grid)
+            if len(self._grams) < _ZONES_KEPT:
+                self._grams[zone] = grams
+        return _per_task(demand, *grams)
 
     def energy_kwh(self, demand: Demand) -> list[float]:
         """Middle kWh of the task at the facility's meter, per choice."""
@@ -132,15 +152,27 @@ class Choices:
             for tested, theta, theta_se in zip(self.tested, self.theta, self.theta_se, strict=True)
         ]
 
+    def holds(self, demand: Demand) -> list[bool]:
+        """Whether a choice's context window and output limit hold the task at its middle; an unknown limit does."""
+        inputs, outputs = demand.input_tokens.mid, demand.output_tokens.mid
+        return [
+            outputs * multiplier <= most and inputs + outputs * multiplier <= context
+            for multiplier, most, context in zip(self._multiplier, self._most_output, self._context, strict=True)
+        ]
+
     def where(self, accept: Callable[[Choice], bool]) -> list[bool]:
         return [accept(choice) for choice in self.all]
 
     def sift(
-        self, tests: Iterable[tuple[str, Sequence[bool]]], grams: Sequence[float]
+        self,
+        tests: Iterable[tuple[str, Sequence[bool]]],
+        grams: Sequence[float],
+        among: Sequence[int] | None = None,
     ) -> tuple[list[int], tuple[Excluded, ...]]:
-        """Indices that pass every test; models none of whose choices did, by the first test that stopped them."""
-        alive: Sequence[int] = range(len(self.all))
-        models = set(self.model_ids)
+        """Indices (of ``among``, None: all) that pass every test; models none of whose choices did, by the first test
+        that stopped them."""
+        alive: Sequence[int] = range(len(self.all)) if among is None else among
+        models = {self.model_ids[index] for index in alive}
         excluded = []
         for reason, passes in tests:
             kept = [index for index in alive if passes[index]]
@@ -155,13 +187,15 @@ class Choices:
 
     def best_of_each_model(self, indices: Sequence[int], key: Sequence[float], most: int | None = None) -> list[int]:
         """For the ``most`` models (None: all) with the lowest key, the index of the choice that has it, in order."""
+        # Of equals the abler comes first: models of one imputed size have the same grams to the last digit.
+        order = [(key[index], -self._bound[index], index) for index in indices]
         if most is not None:
             # A model has at most one choice per effort, so this many of the lowest hold enough models.
-            ordered = heapq.nsmallest(most * len(self._multipliers), indices, key=key.__getitem__)
+            order = heapq.nsmallest(most * len(self._multipliers), order)
         else:
-            ordered = sorted(indices, key=key.__getitem__)
+            order.sort()
         first: dict[str, int] = {}
-        for index in ordered:
+        for _, _, index in order:
             first.setdefault(self.model_ids[index], index)
         return list(first.values())[:most]
 
@@ -174,12 +208,9 @@ class Choices:
                 groups.append(Excluded(reason=reason, count=len(models), models=tuple(models[:EXAMPLES])))
         return tuple(groups)
 
-    def likeliest(self, allowed: Sequence[bool], edge: float) -> tuple[Choice, float] | None:
-        """The tested choice that clears the edge by most standard errors, and by how many."""
-        tested = list(compress(range(len(self.all)), map(bool.__and__, allowed, self.tested)))
-        if not tested:
-            return None
-        best = max(tested, key=lambda index: (self.theta[index] - edge) / self.theta_se[index])
+    def likeliest(self, indices: Sequence[int], edge: float) -> tuple[Choice, float]:
+        """Of these tested choices the one that clears the edge by most standard errors, and by how many."""
+        best = max(indices, key=lambda index: (self.theta[index] - edge) / self.theta_se[index])
         return self.all[best], (self.theta[best] - edge) / self.theta_se[best]
 
     def _token_grams(self, grid: Grid | None) -> tuple[list[float], list[float]]:

@@ -1,5 +1,8 @@
 """Joules, and seconds of a device, that a model takes per token: measured where someone did, else by a law.
 
+All models are taken as served alike (one kind of device, a batch, a precision, each with its interval), so that two of
+them can be compared; a measurement made otherwise is carried there by the law's ratio between the two deployments.
+
 The boundary, from the inside out:
 
 * accelerator: what the measurements and the law give, joules per token read (prefill) and per token written (decode);
@@ -19,12 +22,11 @@ prompt caching (input tokens are counted as read in full), and speculative decod
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
 
 from ecoroute_mcp.catalogue import Catalogue, Device, EnergyLaw, MeasuredEnergy, Model, Provider
-from ecoroute_mcp.sci import JOULES_PER_KWH, SECONDS_PER_YEAR, Basis, EcoRouteError, Estimate
+from ecoroute_mcp.sci import JOULES_PER_KWH, SECONDS_PER_YEAR, Basis, EcoRouteError, Estimate, weakest
 
 GRAMS_PER_KG = 1000.0
 DEVICES_PER_SERVER = 8
@@ -116,6 +118,7 @@ class Method:
         self._measured: dict[str, list[MeasuredEnergy]] = {}
         for row in catalogue.measured_energy:
             self._measured.setdefault(row.model, []).append(row)
+        self._laws = {law.device: law for law in catalogue.energy_laws}
         hosted = [law for law in catalogue.energy_laws if law.hosted]
         if len(hosted) != 1:
             raise EcoRouteError("exactly one law in data/energy_law.yaml must have `hosted: true`")
@@ -123,29 +126,35 @@ class Method:
         for name in _PARAMETERS:
             if name not in self._parameters:
                 raise EcoRouteError(f"data/parameters.csv lacks the row {name!r}")
+        self._batches = next(row.value for row in catalogue.parameters if row.name == "batch")
 
     def footprint(self, model: Model) -> Footprint:
         """Joules and device-seconds per token. Raises UnknownEnergy where no figure can be had."""
-        law_device = self._devices[self._law.device]
-        prefill_j = self._prefill_j(model)
-        basis: Basis
+        total_b, active_b = model.params_total_b, model.params_active_b
+        if total_b is None or active_b is None:
+            raise _size_unknown(model)
+        device = self._devices[self._law.device]
+        mid_j, doubt, devices = self._reference(total_b, active_b, device)
         measured = self._measured.get(model.id)
         if measured:
-            decode_j, decode_device_s, device, how = self._from_measurements(measured)
-            basis = measured[0].decode_j_per_token.basis
+            energy, seconds, how = self._calibration(measured, total_b.mid, active_b.mid)
+            basis = energy.basis
         else:
-            decode_j, how = self._from_law(model, law_device)
-            device = law_device
+            energy = seconds = self._law.residual_factor
             basis = "estimated"
-            decode_device_s = decode_j / self._power_w(device)
+            beyond = ", beyond the sizes it was fitted on" if devices > DEVICES_PER_SERVER else ""
+            how = f"energy law{beyond}"
+        joules = Estimate.exact(mid_j, basis="estimated", source=self._law.sources[0]) * doubt
+        power_w = self._parameters["power_share_of_tdp"].scaled(device.tdp_w)
+        prefill_j = self._prefill_j(model.params_active_prefill_b or active_b)
         return Footprint(
             prefill_j=prefill_j,
-            decode_j=decode_j,
-            prefill_device_s=prefill_j / self._power_w(law_device),
-            decode_device_s=decode_device_s,
+            decode_j=joules * energy,
+            prefill_device_s=prefill_j / power_w,
+            decode_device_s=joules / power_w * seconds,
             device=device.id,
             basis=basis,
-            how=how,
+            how=f"{how}, served on {devices} x {device.id} at batch {self._parameters['batch'].mid:g}",
         )
 
     def at_facility(self, footprint: Footprint, provider: Provider, multiplier: Estimate) -> TokenCarbon:
@@ -175,21 +184,20 @@ class Method:
         embodied_kg = self._keep(device.embodied_kg) + self._keep(device.server_share_kg)
         return embodied_kg.scaled(GRAMS_PER_KG) / worked_s
 
-    def _power_w(self, device: Device) -> Estimate:
-        return self._parameters["power_share_of_tdp"].scaled(device.tdp_w)
-
-    def _prefill_j(self, model: Model) -> Estimate:
-        active_b = model.params_active_prefill_b or model.params_active_b
-        if active_b is None:
-            raise _size_unknown(model)
+    def _prefill_j(self, active_b: Estimate) -> Estimate:
         joules_per_b = Estimate.exact(self._law.coefficients[2], basis="estimated", source=self._law.sources[0])
         return active_b * joules_per_b * self._parameters["prefill_share"] * self._parameters["stack_factor"]
 
-    def _from_law(self, model: Model, device: Device) -> tuple[Estimate, str]:
-        total_b, active_b = model.params_total_b, model.params_active_b
-        if total_b is None or active_b is None:
-            raise _size_unknown(model)
+    def _reference(self, total_b: Estimate, active_b: Estimate, device: Device) -> tuple[float, Estimate, int]:
+        """The law at the middle of how models are served: joules, the factor of doubt about it, and the devices."""
         batch, bytes_per_param = self._parameters["batch"], self._parameters["bytes_per_param"]
+
+        def devices(total: float, bytes_: float) -> int:
+            return devices_needed(
+                total * bytes_,
+                memory_gb=device.memory_gb,
+                weights_share_max=self._parameters["weights_share_max"].mid,
+            )
 
         def joules(total: float, active: float, bytes_: float, sequences: float) -> float:
             return predict(
@@ -197,69 +205,62 @@ class Method:
                 params_total_b=total,
                 params_active_b=active,
                 bytes_per_param=bytes_,
-                devices=devices_needed(
-                    total * bytes_,
-                    memory_gb=device.memory_gb,
-                    weights_share_max=self._parameters["weights_share_max"].mid,
-                ),
+                devices=devices(total, bytes_),
                 batch=sequences,
             )
 
         mid = joules(total_b.mid, active_b.mid, bytes_per_param.mid, batch.mid)
-        own = _factor(
-            mid,
-            (
-                joules(total_b.low, active_b.low, bytes_per_param.mid, batch.mid),
-                joules(total_b.high, active_b.high, bytes_per_param.mid, batch.mid),
-            ),
-            total_b + active_b,
+        sizes = [joules(t, a, bytes_per_param.mid, batch.mid) for t, a in _ends(total_b, active_b)]
+        precisions = [joules(total_b.mid, active_b.mid, end, batch.mid) for (end,) in _ends(bytes_per_param)]
+        batches = [joules(total_b.mid, active_b.mid, bytes_per_param.mid, end) for (end,) in _ends(batch)]
+        doubt = (
+            _factor(mid, sizes, total_b + active_b)
+            * _factor(mid, precisions, bytes_per_param)
+            * _factor(mid, batches, batch)
+            * self._parameters["stack_factor"]
         )
-        precision = _factor(
-            mid,
-            (
-                joules(total_b.mid, active_b.mid, bytes_per_param.low, batch.mid),
-                joules(total_b.mid, active_b.mid, bytes_per_param.high, batch.mid),
-            ),
-            bytes_per_param,
-        )
-        batching = _factor(
-            mid,
-            (
-                joules(total_b.mid, active_b.mid, bytes_per_param.mid, batch.low),
-                joules(total_b.mid, active_b.mid, bytes_per_param.mid, batch.high),
-            ),
-            batch,
-        )
-        law = Estimate.exact(mid, basis="estimated", source=self._law.sources[0]) * self._law.residual_factor
-        decode_j = law * own * precision * batching * self._parameters["stack_factor"]
-        devices = devices_needed(
-            total_b.mid * bytes_per_param.mid,
-            memory_gb=device.memory_gb,
-            weights_share_max=self._parameters["weights_share_max"].mid,
-        )
-        beyond = ", beyond the sizes it was fitted on" if devices > DEVICES_PER_SERVER else ""
-        return decode_j, f"energy law for {devices} x {device.id} at batch {batch.mid:g}{beyond}"
+        return mid, doubt, devices(total_b.mid, bytes_per_param.mid)
 
-    def _from_measurements(self, rows: list[MeasuredEnergy]) -> tuple[Estimate, Estimate, Device, str]:
-        batch = self._parameters["batch"]
-        on_law_device = [row for row in rows if row.device == self._law.device]
-        used = on_law_device or rows
-        device = self._devices[used[0].device]
-        series = [
-            run
-            for run in _deployments(row for row in used if row.device == device.id)
-            if run[0].batch <= batch.mid <= run[-1].batch
-        ]
-        if not series:
-            missing = f"its measurements do not reach a batch of {batch.mid:g}"
-            raise UnknownEnergy(f"{rows[0].model} cannot be placed: {missing}", missing=missing)
-        joules = _across(series, batch, lambda row: row.decode_j_per_token.mid)
-        seconds = _across(series, batch, lambda row: row.devices / row.tokens_per_s)
-        low, high = min(run[0].batch for run in series), max(run[-1].batch for run in series)
-        runs = sum(len(run) for run in series)
-        how = f"{runs} measurements on {device.id}, batch {low:.0f} to {high:.0f}, taken at batch {batch.mid:g}"
-        stack = self._parameters["stack_factor"]
-        return joules * stack, seconds * stack, device, how
+    def _calibration(
+        self, rows: list[MeasuredEnergy], total_b: float, active_b: float
+    ) -> tuple[Estimate, Estimate, str]:
+        """Measured over predicted, for joules and for device-seconds, each measurement at its own deployment.
+
+        A measurement stands at some batch, precision, device and number of devices. Dividing it by the law at that very
+        deployment gives what this model takes more or less than the law says; times the law at the reference deployment
+        it is the measurement carried there, and the measurement itself where the two agree. Rows at the reference
+        precision are used where there are any, else those of the next precision up; batches outside the parameter's
+        interval only where there are no others.
+        """
+        batch = self._batches
+        precision = min(
+            {_BYTES[row.precision] for row in rows},
+            key=lambda bytes_: abs(math.log(bytes_ / self._parameters["bytes_per_param"].mid)),
+        )
+        alike = [row for row in rows if _BYTES[row.precision] == precision]
+        used = [row for row in alike if batch.low <= row.batch <= batch.high] or alike
+        energy, seconds = [], []
+        for row in used:
+            law, device = self._laws[row.device], self._devices[row.device]
+            predicted_j = predict(
+                law,
+                params_total_b=total_b,
+                params_active_b=active_b,
+                bytes_per_param=precision,
+                devices=row.devices,
+                batch=row.batch,
+            )
+            predicted_s = predicted_j / (self._parameters["power_share_of_tdp"].mid * device.tdp_w)
+            energy.append(row.decode_j_per_token.mid / predicted_j)
+            seconds.append(row.devices / row.tokens_per_s / predicted_s)
+        sources = tuple(dict.fromkeys(source for row in used for source in row.decode_j_per_token.sources))
+        basis = weakest(*(row.decode_j_per_token.basis for row in used))
+        devices = " and ".join(sorted({row.device for row in used}))
+        how = f"{len(used)} measurements ({used[0].precision}, {devices}) over the energy law"
+        return _pooled(energy, basis, sources), _pooled(seconds, basis, sources), how
+
+
+_BYTES = {"bfloat16": 2.0, "fp16": 2.0, "fp8": 1.0, "fp4": 0.5}
 
 
 def predict(
@@ -289,52 +290,23 @@ def middle(estimate: Estimate) -> Estimate:
     )
 
 
-def _factor(mid: float, ends: tuple[float, float], of: Estimate) -> Estimate:
+def _ends(*estimates: Estimate) -> Iterator[tuple[float, ...]]:
+    """The low ends together, then the high ends together."""
+    yield tuple(estimate.low for estimate in estimates)
+    yield tuple(estimate.high for estimate in estimates)
+
+
+def _factor(mid: float, at_ends: Sequence[float], of: Estimate) -> Estimate:
     """How far one uncertain input moves the law, as a factor around 1."""
-    return Estimate(
-        low=min(1.0, *(end / mid for end in ends)),
-        mid=1.0,
-        high=max(1.0, *(end / mid for end in ends)),
-        basis=of.basis,
-        sources=of.sources,
-    )
+    ratios = [end / mid for end in at_ends]
+    return Estimate(low=min(1.0, *ratios), mid=1.0, high=max(1.0, *ratios), basis=of.basis, sources=of.sources)
 
 
-def _deployments(rows: Iterable[MeasuredEnergy]) -> list[list[MeasuredEnergy]]:
-    """Rows that differ in batch alone, ordered by it."""
-
-    def key(row: MeasuredEnergy) -> tuple[str, int, str, str, str]:
-        return row.device, row.devices, row.precision, row.workload, row.stack
-
-    ordered = sorted(rows, key=lambda row: (key(row), row.batch))
-    return [list(run) for _, run in groupby(ordered, key)]
-
-
-def _across(series: list[list[MeasuredEnergy]], batch: Estimate, value: Callable[[MeasuredEnergy], float]) -> Estimate:
-    """Geometric mean over deployments at the middle batch; ends: their extremes over the batches measured in range."""
-    at_mid = [_interpolate(run, batch.mid, value) for run in series]
-    spread = at_mid + [
-        _interpolate(run, end, value)
-        for run in series
-        for end in (max(batch.low, run[0].batch), min(batch.high, run[-1].batch))
-    ]
-    sources = tuple(dict.fromkeys(source for run in series for row in run for source in row.decode_j_per_token.sources))
-    return Estimate(
-        low=min(spread),
-        mid=math.exp(math.fsum(map(math.log, at_mid)) / len(at_mid)),
-        high=max(spread),
-        basis=series[0][0].decode_j_per_token.basis,
-        sources=tuple(dict.fromkeys(sources + batch.sources)),
-    )
-
-
-def _interpolate(run: list[MeasuredEnergy], batch: float, value: Callable[[MeasuredEnergy], float]) -> float:
-    """Straight line in logarithms between the two measured batches around ``batch``."""
-    for before, after in pairwise(run):
-        if before.batch <= batch <= after.batch:
-            position = math.log(batch / before.batch) / math.log(after.batch / before.batch)
-            return float(value(before) * (value(after) / value(before)) ** position)
-    return value(run[0]) if batch <= run[0].batch else value(run[-1])
+def _pooled(ratios: Sequence[float], basis: Basis, sources: tuple[str, ...]) -> Estimate:
+    """Geometric mean of measured ratios, with their range as the interval."""
+    mean = math.exp(math.fsum(map(math.log, ratios)) / len(ratios))
+    low, high = min(ratios), max(ratios)
+    return Estimate(low=min(low, mean), mid=mean, high=max(high, mean), basis=basis, sources=sources)
 
 
 def _size_unknown(model: Model) -> UnknownEnergy:

@@ -60,6 +60,11 @@ _VENDORS = (
 )
 _REGION = re.compile(r"[a-z]{2}(?:-gov)?-[a-z]+-[0-9]")
 _CLOUD_PREFIX = re.compile(rf"(?:(?:us-gov|us|eu|apac|au|jp|ca|sa|me|af|il|global)\.)?(?:{_VENDORS})\.")
+_CLOUD_RESOURCE = re.compile(
+    r"arn:aws(?:-[a-z]+)*:bedrock:[a-z0-9-]*:[0-9]*:(?:foundation-model|inference-profile)/"
+    r"|projects/[a-z0-9._:-]+/locations/[a-z0-9-]+/(?=publishers/)"
+)
+"""How Amazon Bedrock and Google Vertex write a model of one account: everything before the model's own name."""
 _VENDOR_DASH = re.compile(rf"(?:{_VENDORS}|azure|vertex|bedrock)-")
 _ALLOWED = re.compile(r"[a-z0-9._:@/-]+")
 _PIECES = re.compile(r"[a-z]+|[0-9]+[a-z]*")
@@ -289,6 +294,9 @@ def _key(text: str) -> str:
 
 def _without_route(plain: str) -> list[_Spelling]:
     """The spelling with its slashes' route off, then also with a cloud's or vendor's prefix off; [] if unknown."""
+    whole = _CLOUD_RESOURCE.match(plain)
+    if whole is not None:
+        return [_Spelling(start.rest, (whole.group(), *start.before)) for start in _without_route(plain[whole.end() :])]
     *route, name = plain.split("/")
     if not all(map(_is_route, route)):
         return []

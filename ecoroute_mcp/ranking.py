@@ -11,18 +11,20 @@ precision, the law's residual, its tokens at its effort) spreads the difference.
 
 from __future__ import annotations
 
+import copy
+import datetime
+import difflib
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from statistics import NormalDist
 from typing import Literal
 
-from ecoroute_mcp.catalogue import Catalogue, Effort, Grid, Model, Source, cited_sources
+from ecoroute_mcp.catalogue import Catalogue, Effort, Grid, Model, Provider, Source, cited_sources
 from ecoroute_mcp.choices import TOKENS_PER_MTOK, Choice, Choices, Excluded
-from ecoroute_mcp.energy import Method, middle
+from ecoroute_mcp.energy import Method, TokenCarbon, middle
 from ecoroute_mcp.identity import Identity, Match
 from ecoroute_mcp.sci import JOULES_PER_KWH, Basis, EcoRouteError, Estimate, sci_g, shown, weakest
-from ecoroute_mcp.task import Demand, Tasks
+from ecoroute_mcp.task import GENERAL_KIND, Demand, Tasks
 from ecoroute_mcp.zones import Zones
 
 SORT_BY = ("carbon", "cost", "quality", "energy")
@@ -64,6 +66,7 @@ class RankingsRequest:
 
     task_type: str | None = None
     region: str | None = None
+    candidates: tuple[str, ...] | None = None
     limit: int = 10
     sort_by: str = "carbon"
     provider: str | None = None
@@ -75,11 +78,12 @@ class RankingsRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Defaults:
-    """What holds when a request does not say: a region, the models this person can really use, and who set them."""
+    """What holds when a request does not say: a region and the models this person can really use, and who set each."""
 
     region: str | None = None
+    region_where: str = ""
     candidates: tuple[str, ...] | None = None
-    where: str = ""
+    candidates_where: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +100,32 @@ class Ability:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Zone:
+    """The grid a figure used: its zone, or the zones a provider is taken to serve from, and who chose it."""
+
+    zone: str
+    name: str
+    valid_from: str
+    intensity_g_per_kwh: Estimate
+    chosen_by: str
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cited:
+    """What an answer says of a source; ``ecoroute://sources/{id}`` has its licence and note as well."""
+
+    url: str
+    retrieved_on: datetime.date
+    basis: Basis
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ranked:
-    """One model at one effort on this task. Grams, joules and dollars are per task at the facility's meter."""
+    """One model at one effort on this task. Grams, joules and dollars are per task at the facility's meter.
+
+    ``carbon_g_per_token`` counts the tokens read and written at their middle; its interval is that of serving alone.
+    """
 
     model: str
     provider: str
@@ -111,7 +139,7 @@ class Ranked:
     output_tokens: Estimate
     cost_usd: Estimate | None
     ability: Ability | None
-    zone: str
+    zone: Zone
     energy_basis: Basis
     energy_how: str
     notes: tuple[str, ...] = ()
@@ -129,18 +157,6 @@ class Saving:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Zone:
-    """The grid an answer used, and who chose it."""
-
-    zone: str
-    name: str
-    valid_from: str
-    intensity_g_per_kwh: Estimate
-    chosen_by: str
-    note: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Recommendation:
     """The answer to one request. Every number stands in an object with its ``basis`` and ``sources`` (ids)."""
 
@@ -154,7 +170,7 @@ class Recommendation:
     runners_up: tuple[Ranked, ...]
     excluded: tuple[Excluded, ...]
     defaulted: tuple[str, ...]
-    sources: dict[str, Source] = field(default_factory=dict)
+    sources: dict[str, Cited] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +186,7 @@ class Rankings:
     rows: tuple[Ranked, ...]
     excluded: tuple[Excluded, ...]
     defaulted: tuple[str, ...]
-    sources: dict[str, Source] = field(default_factory=dict)
+    sources: dict[str, Cited] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,23 +211,32 @@ class Health:
 class Router:
     """Answers requests against one catalogue. Building it takes tens of milliseconds; a request about one."""
 
-    def __init__(self, catalogue: Catalogue, defaults: Defaults = Defaults()) -> None:
+    defaults = Defaults()
+
+    def __init__(self, catalogue: Catalogue, today: datetime.date | None = None) -> None:
+        """``today`` retires models whose announced date has come."""
         self.catalogue = catalogue
+        self._today = today
         self.identity = Identity(catalogue.models, catalogue.aliases)
         self.zones = Zones(catalogue.grids, catalogue.zone_aliases)
         self.tasks = Tasks(catalogue.task_kinds, catalogue.parameters)
-        self.defaults = defaults
         self._sources = {source.id: source for source in catalogue.sources}
         self._method = Method(catalogue)
         self._own = Method(catalogue, shared=False)
         self._edges = {row.tier: -math.inf if row.theta_from is None else row.theta_from for row in catalogue.tiers}
-        home = {
-            row.id: _widest([self.zones.resolve(zone).intensity_g_per_kwh for zone in row.zones])
-            for row in catalogue.providers
-        }
-        self._choices = Choices(catalogue, self._method, home)
-        self._default_zone = self.zones.resolve(defaults.region) if defaults.region is not None else None
-        self._default_candidates = self._candidates(defaults.candidates)
+        self._home = {row.id: self._served_from(row) for row in catalogue.providers}
+        intensities = {name: zone.intensity_g_per_kwh for name, zone in self._home.items()}
+        self._choices = Choices(catalogue, self._method, intensities, today)
+        self._default_zone: Grid | None = None
+        self._default_candidates = self._candidates(None)
+
+    def with_defaults(self, defaults: Defaults) -> Router:
+        """The same router for requests that do not say. Raises EcoRouteError for a region or model we do not know."""
+        other = copy.copy(self)
+        other.defaults = defaults
+        other._default_zone = self.zones.resolve(defaults.region) if defaults.region is not None else None
+        other._default_candidates = self._candidates(defaults.candidates)
+        return other
 
     # -- questions
 
@@ -226,24 +251,18 @@ class Router:
         )
         if request.max_cost_usd is not None and not 0 < request.max_cost_usd < math.inf:
             raise EcoRouteError("max_cost_usd must be a positive number of dollars for this one task")
-        grid, zone, defaulted = self._zone(request.region)
+        grid, zone, defaulted = self._asked_zone(request.region)
         defaulted = list(demand.assumed) + defaulted
-        if request.candidates is not None:
-            allowed, among = self._candidates(request.candidates)
-        else:
-            allowed, among = self._default_candidates
-            if self.defaults.candidates is not None:
-                defaulted.append(f"candidates: {', '.join(self.defaults.candidates)}, from {self.defaults.where}")
+        allowed, among = self._among(request.candidates, defaulted)
         choices = self._choices
         carbon = choices.carbon_g(demand, grid)
-        tests = [] if among is None else [("not among the candidates", allowed)]
-        tests += self._conditions(demand, request.open_weights_only, request.context_tokens)
+        tests = self._conditions(demand, allowed, among, request.open_weights_only)
         if request.max_cost_usd is not None:
             most = request.max_cost_usd
             within = [cost <= most for cost in choices.cost_usd(demand)]
-            tests.append((f"costs more than ${most:g}, or its price is not known", within))
-        tests.append((self._bar(demand), self._adequate(demand)))
-        passed, excluded = choices.sift(tests, carbon)
+            tests.append((f"expected cost above ${most:g}, or price not known", within))
+        eligible, unfit = choices.sift(tests, carbon)
+        passed, weak = choices.sift([(self._bar(demand), self._adequate(demand))], carbon, eligible)
         order = choices.best_of_each_model(passed, carbon, RUNNERS_UP + 1)
         ranked = [self._ranked(choices.all[index], demand, grid) for index in order]
         recommended = ranked[0] if ranked else None
@@ -255,12 +274,16 @@ class Router:
             demand=demand,
             zone=zone,
             recommended=recommended,
-            verdict=self._verdict(demand, recommended, current, saving, allowed),
+            verdict=(
+                self._nothing_fits(demand, eligible, unfit)
+                if recommended is None
+                else _verdict(demand, recommended, current, saving)
+            ),
             current=current,
             current_note=note,
             saving_g=saving,
             runners_up=tuple(ranked[1:]),
-            excluded=excluded + choices.left_outside(among),
+            excluded=unfit + weak + choices.left_outside(among),
             defaulted=tuple(defaulted),
         )
         return replace(answer, sources=self.cited(answer))
@@ -271,22 +294,24 @@ class Router:
             raise EcoRouteError(f"limit must lie between 1 and {MAX_LIMIT}")
         if request.sort_by not in SORT_BY:
             raise EcoRouteError(f"unknown sort_by {shown(request.sort_by)!r}: valid values are {', '.join(SORT_BY)}")
-        kind = request.task_type or "generate"
+        kind = request.task_type or GENERAL_KIND
         demand = self.tasks.demand(
-            kind,
+            None,
             kind=kind,
             context_tokens=request.context_tokens,
             output_tokens=request.output_tokens,
             min_tier=request.min_tier,
         )
-        grid, zone, defaulted = self._zone(request.region)
+        grid, zone, defaulted = self._asked_zone(request.region)
         defaulted = list(demand.assumed) + defaulted
         if request.task_type is None:
             defaulted.insert(0, f"task_type: {kind}")
         choices = self._choices
         carbon, cost, adequate = choices.carbon_g(demand, grid), choices.cost_usd(demand), self._adequate(demand)
-        tests = [] if request.provider is None else [("of another provider", self._of_provider(request.provider))]
-        tests += self._conditions(demand, request.open_weights_only, request.context_tokens)
+        allowed, among = self._among(request.candidates, defaulted)
+        tests = self._conditions(demand, allowed, among, request.open_weights_only)
+        if request.provider is not None:
+            tests.insert(0, ("of another provider", self._of_provider(request.provider)))
         if request.min_tier is not None:
             tests.append((self._bar(demand), adequate))
         if request.sort_by == "cost":
@@ -309,7 +334,7 @@ class Router:
             zone=zone,
             sort_by=request.sort_by,
             rows=rows,
-            excluded=excluded + choices.left_outside(),
+            excluded=excluded + choices.left_outside(among),
             defaulted=tuple(defaulted),
         )
         return replace(answer, sources=self.cited(answer))
@@ -329,15 +354,24 @@ class Router:
             return [name for name in self.tasks.names if name.startswith(typed.lower())]
         return None
 
-    def cited(self, answer: object) -> dict[str, Source]:
-        """The source rows behind every figure of an answer."""
-        return {name: self._sources[name] for name in sorted(set(cited_sources(answer)))}
+    def source(self, name: str) -> Source:
+        """A source row by its id. Raises EcoRouteError with the closest ids."""
+        if name not in self._sources:
+            close = difflib.get_close_matches(name[:60], self._sources, n=3)
+            raise EcoRouteError(f"no source {shown(name)!r}" + (f"; closest: {', '.join(close)}" if close else ""))
+        return self._sources[name]
 
-    def health(self, *, version: str, database: str, notice: str, detected: Detected) -> Health:
-        """What is loaded, and what is wrong with it; never raises."""
+    def cited(self, answer: object) -> dict[str, Cited]:
+        """Where every figure of an answer comes from, by source id."""
+        rows = (self._sources[name] for name in sorted(set(cited_sources(answer))))
+        return {row.id: Cited(url=row.url, retrieved_on=row.retrieved_on, basis=row.basis) for row in rows}
+
+    def health(self, *, version: str, database: str, notice: str, detected: Detected, problem: str = "") -> Health:
+        """What is loaded, and what is wrong with it; never raises. ``problem``: one the caller already knows."""
         rows = {table.name: len(getattr(self.catalogue, table.name)) for table in fields(self.catalogue)}
         read = [source.retrieved_on.isoformat() for source in self.catalogue.sources]
-        problems = [f"no rows in {name}: run `ecoroute refresh`" for name, count in rows.items() if not count]
+        problems = [problem] if problem else []
+        problems += [f"no rows in {name}: run `ecoroute refresh`" for name, count in rows.items() if not count]
         current = "not known"
         if detected.spelling is not None:
             try:
@@ -365,16 +399,27 @@ class Router:
 
     # -- conditions
 
+    def _among(self, names: tuple[str, ...] | None, defaulted: list[str]) -> tuple[list[bool], set[str] | None]:
+        """Candidates of a request, else the defaults, which are then said in ``defaulted``."""
+        if names is not None:
+            return self._candidates(names)
+        if self.defaults.candidates is not None:
+            defaulted.append(
+                f"candidates: {', '.join(self.defaults.candidates)}, from {self.defaults.candidates_where}"
+            )
+        return self._default_candidates
+
     def _conditions(
-        self, demand: Demand, open_weights_only: bool, context_tokens: int | None
+        self, demand: Demand, allowed: list[bool], among: set[str] | None, open_weights_only: bool
     ) -> list[tuple[str, list[bool]]]:
-        tests = []
+        """What every question asks of a choice before its ability: (why it is left out, which choices pass)."""
+        tests = [] if among is None else [("not among the candidates", allowed)]
         if open_weights_only:
-            tests.append(("weights are not known to be open", self._choices.open))
-        if context_tokens:
-            needed = demand.input_tokens.mid
-            fits = [context >= needed for context in self._choices.context]
-            tests.append((f"context window below the {needed:,.0f} tokens of this task", fits))
+            tests.append(("weights not known to be open", self._choices.open))
+        if demand.one_window:
+            tokens = demand.input_tokens.mid + demand.output_tokens.mid
+            reason = f"context or output limit too small for these {tokens:,.0f} tokens and the reasoning"
+            tests.append((reason, self._choices.holds(demand)))
         tests.append(("untested: no public benchmark places it on the quality scale", self._choices.tested))
         return tests
 
@@ -395,6 +440,13 @@ class Router:
         if all(match.model_id in outside for match in matches):
             reasons = "; ".join(f"{match.model_id}: {outside[match.model_id]}" for match in matches[:3])
             raise EcoRouteError(f"none of the candidates can be ranked ({reasons}): name others")
+        for model_id, effort in exact:
+            known = [choice.effort for choice in self._choices.all if choice.model.id == model_id]
+            if known and effort not in known:
+                raise EcoRouteError(
+                    f"candidate {model_id} was not benchmarked at effort {effort}: leave the effort out, or name one "
+                    f"of {', '.join(known)}"
+                )
         allowed = self._choices.where(
             lambda choice: choice.model.id in whole or (choice.model.id, choice.effort) in exact
         )
@@ -415,34 +467,51 @@ class Router:
         inputs, outputs = demand.input_tokens, demand.output_tokens
         energy_kwh = _per_task(inputs, outputs, option.per_token.prefill_kwh, option.per_token.decode_kwh)
         embodied = _per_task(inputs, outputs, option.per_token.prefill_embodied_g, option.per_token.decode_embodied_g)
-        carbon = sci_g(energy_kwh=energy_kwh, intensity_g_per_kwh=intensity, embodied_g=embodied)
         written = outputs * option.multiplier
-        tokens = inputs.mid + written.mid
+        typical = self._method.at_facility(option.footprint, option.provider, middle(option.multiplier))
+        at_middle = _carbon_g(typical, middle(inputs), middle(outputs), intensity)
         ability = self._ability(option, demand)
-        notes = []
-        if option.model.availability == "deprecated":
-            date = option.model.retires_on
-            notes.append(f"deprecated by its provider{f', retires on {date}' if date else ''}")
-        if option.model.price_note:
-            notes.append(f"price: {option.model.price_note}")
         return Ranked(
             model=option.model.id,
             provider=option.provider.id,
             effort=option.effort,
             adequate=ability is not None and ability.p_adequate >= demand.requirement.probability,
-            carbon_g=carbon,
+            carbon_g=_carbon_g(option.per_token, inputs, outputs, intensity),
             operational_g=energy_kwh * intensity,
             embodied_g=embodied,
-            carbon_g_per_token=carbon.scaled(1 / tokens),
+            carbon_g_per_token=at_middle.scaled(1 / (inputs.mid + written.mid)),
             energy_j=energy_kwh.scaled(JOULES_PER_KWH),
             output_tokens=written,
-            cost_usd=_cost(option, inputs, written),
+            cost_usd=self._cost(option.model, inputs, written),
             ability=ability,
-            zone=grid.zone if grid is not None else " or ".join(option.provider.zones),
+            zone=self._home[option.provider.id] if grid is None else _zone(grid, "the zone of this answer"),
             energy_basis=option.footprint.basis,
             energy_how=option.footprint.how,
-            notes=tuple(notes),
+            notes=self._notes(option.model),
         )
+
+    def _cost(self, model: Model, inputs: Estimate, written: Estimate) -> Estimate | None:
+        price_in, price_out = model.price_in_usd_per_mtok, model.price_out_usd_per_mtok
+        if price_in is None or price_out is None or self._api_ended(model):
+            return None
+        cost = inputs.scaled(price_in / TOKENS_PER_MTOK) + written.scaled(price_out / TOKENS_PER_MTOK)
+        basis = weakest(cost.basis, *(self._sources[name].basis for name in model.price_sources))
+        return replace(cost, basis=basis, sources=tuple(dict.fromkeys(cost.sources + model.price_sources)))
+
+    def _api_ended(self, model: Model) -> bool:
+        return self._today is not None and model.retires_on is not None and model.retires_on <= self._today
+
+    def _notes(self, model: Model) -> tuple[str, ...]:
+        notes = []
+        if self._api_ended(model):
+            notes.append(f"its provider ended the API on {model.retires_on}: host the open weights, or find a host")
+        elif model.retires_on is not None:
+            notes.append(f"its provider retires it on {model.retires_on}")
+        elif model.availability == "deprecated":
+            notes.append("deprecated by its provider")
+        if model.price_note:
+            notes.append(f"price: {model.price_note}")
+        return tuple(notes)
 
     def _ability(self, option: Choice, demand: Demand) -> Ability | None:
         if option.quality is None:
@@ -475,16 +544,34 @@ class Router:
         if not options:
             reason = next(reason for reason, names in self._choices.outside.items() if match.model_id in names)
             return None, None, "; ".join(filter(None, (f"{match.model_id}: no grams can be given ({reason})", said)))
-        option, note = _at_effort(options, match)
+        option, note = self._at_effort(options, match)
         if match.removed:
             said = "; ".join(filter(None, (said, f"read without {', '.join(match.removed)}")))
         return self._ranked(option, demand, grid), option, "; ".join(filter(None, (said, note)))
 
+    def _at_effort(self, options: list[Choice], match: Match) -> tuple[Choice, str]:
+        """The choice a spelling names; where it names no effort, the one the provider ships, else the middle one.
+
+        An effort without a benchmark has its tokens, and so its grams, but no ability.
+        """
+        if match.effort is not None:
+            for option in options:
+                if option.effort == match.effort:
+                    return option, ""
+            return self._choices.unplaced(options[0], match.effort), f"effort {match.effort} was not benchmarked"
+        for option in options:
+            if option.effort == "default":
+                return option, ""
+        ordered = sorted(options, key=lambda option: option.multiplier.mid)
+        option = ordered[len(ordered) // 2]
+        levels = ", ".join(other.effort for other in ordered)
+        return option, f"effort not said: taken as {option.effort} (known: {levels})"
+
     def _saving(self, current: Choice, greener: Choice, demand: Demand, grid: Grid | None) -> Saving:
+        one_grid = grid is not None or current.provider is greener.provider
+        now, then = (self._own_carbon_g(option, demand, grid, one_grid) for option in (current, greener))
         if current is greener:
-            now = self._own_carbon_g(current, demand, grid)
             return Saving(low=0.0, mid=0.0, high=0.0, basis=now.basis, sources=now.sources)
-        now, then = (self._own_carbon_g(option, demand, grid) for option in (current, greener))
         return Saving(
             low=now.low - then.high,
             mid=now.mid - then.mid,
@@ -493,113 +580,105 @@ class Router:
             sources=tuple(dict.fromkeys(now.sources + then.sources)),
         )
 
-    def _own_carbon_g(self, option: Choice, demand: Demand, grid: Grid | None) -> Estimate:
-        """Grams with only this model's own doubt: what every model shares is taken at its middle."""
-        multiplier = option.multiplier
-        if option.effort == "default":  # as shipped: the doubt about it is the same kind for every model
-            multiplier = middle(multiplier)
-        per_token = self._own.at_facility(self._own.footprint(option.model), option.provider, multiplier)
-        inputs, outputs = middle(demand.input_tokens), middle(demand.output_tokens)
+    def _own_carbon_g(self, option: Choice, demand: Demand, grid: Grid | None, one_grid: bool) -> Estimate:
+        """Grams with only this model's own doubt: the task's tokens and serving at their middles, and the grid too
+        where both models use the same one. Its reasoning tokens, its size and its provider's PUE are its own."""
+        per_token = self._own.at_facility(self._own.footprint(option.model), option.provider, option.multiplier)
         intensity = self._choices.intensity(option, grid)
-        return sci_g(
-            energy_kwh=_per_task(inputs, outputs, per_token.prefill_kwh, per_token.decode_kwh),
-            intensity_g_per_kwh=middle(intensity) if grid is not None else intensity,
-            embodied_g=_per_task(inputs, outputs, per_token.prefill_embodied_g, per_token.decode_embodied_g),
+        return _carbon_g(
+            per_token,
+            middle(demand.input_tokens),
+            middle(demand.output_tokens),
+            middle(intensity) if one_grid else intensity,
         )
 
     # -- words
 
-    def _zone(self, region: str | None) -> tuple[Grid | None, Zone | None, list[str]]:
+    def _asked_zone(self, region: str | None) -> tuple[Grid | None, Zone | None, list[str]]:
         if region is not None:
-            grid, chosen_by, defaulted = self.zones.resolve(region), "region argument", []
-        elif self._default_zone is not None:
-            grid, chosen_by = self._default_zone, self.defaults.where
-            defaulted = [f"region: {grid.zone}, from {self.defaults.where}"]
-        else:
-            return None, None, ["region: each model on the grid its provider serves from; pass region for one grid"]
-        zone = Zone(
-            zone=grid.zone,
-            name=grid.name,
-            valid_from=grid.valid_from.isoformat(),
-            intensity_g_per_kwh=grid.intensity_g_per_kwh,
-            chosen_by=chosen_by,
-            note=grid.note,
+            asked = self.zones.resolve(region)
+            return asked, _zone(asked, "region argument"), []
+        grid, where = self._default_zone, self.defaults.region_where
+        if grid is not None:
+            return grid, _zone(grid, where), [f"region: {grid.zone}, from {where}"]
+        return None, None, ["region: the grid each provider is taken to serve from; pass region for one grid"]
+
+    def _served_from(self, provider: Provider) -> Zone:
+        """One interval over the zones a provider may serve from; its middle is the first zone's."""
+        grids = [self.zones.resolve(zone) for zone in provider.zones]
+        intensities = [grid.intensity_g_per_kwh for grid in grids]
+        cited = tuple(
+            dict.fromkeys([source for each in intensities for source in each.sources] + list(provider.sources))
         )
-        return grid, zone, defaulted
+        return Zone(
+            zone=" or ".join(grid.zone for grid in grids),
+            name=" or ".join(grid.name for grid in grids),
+            valid_from=min(grid.valid_from for grid in grids).isoformat(),
+            intensity_g_per_kwh=Estimate(
+                low=min(each.low for each in intensities),
+                mid=intensities[0].mid,
+                high=max(each.high for each in intensities),
+                basis=weakest(*(self._sources[name].basis for name in cited)),
+                sources=cited,
+            ),
+            chosen_by=f"taken as where {provider.name} serves from, the first in the middle",
+            note="; ".join(dict.fromkeys(grid.note for grid in grids if grid.note)),
+        )
 
     def _bar(self, demand: Demand) -> str:
         share = demand.requirement.probability
         return f"less than {share:.0%} sure to reach tier {demand.requirement.min_tier}"
 
-    def _verdict(
-        self,
-        demand: Demand,
-        recommended: Ranked | None,
-        current: Ranked | None,
-        saving: Saving | None,
-        allowed: Sequence[bool],
-    ) -> str:
-        if recommended is None:
-            best = self._choices.likeliest(allowed, self._edges[demand.requirement.min_tier])
-            hint = (
-                f"the likeliest is {best[0].model.id} ({NormalDist().cdf(best[1]):.0%} sure); "
-                if best is not None
-                else ""
-            )
-            return f"No model passes every condition: {hint}lower min_tier, or relax what excluded the rest."
-        if current is None or saving is None:
-            return f"{_named(recommended)} is the greenest adequate model."
-        if (current.model, current.effort) == (recommended.model, recommended.effort):
-            return "Your model is already the greenest adequate one."
-        if not current.adequate:
-            doubt = (
-                "is untested"
-                if current.ability is None
-                else f"is only {current.ability.p_adequate:.0%} sure to reach tier {demand.requirement.min_tier}"
-            )
-            return f"{_named(current)} {doubt}; {_named(recommended)} is the greenest adequate model."
-        if saving.low <= 0:
-            return f"{_named(recommended)} is probably greener, but the interval of the saving includes zero."
-        return f"{_named(recommended)} does it for less carbon than {_named(current)}."
+    def _nothing_fits(self, demand: Demand, eligible: list[int], unfit: tuple[Excluded, ...]) -> str:
+        if not eligible:
+            why = f" {unfit[-1].count} fell to the last one: {unfit[-1].reason}." if unfit else ""
+            return f"No model passes the conditions.{why} Relax one of them."
+        best, deviations = self._choices.likeliest(eligible, self._edges[demand.requirement.min_tier])
+        share = NormalDist().cdf(deviations)
+        return (
+            f"No model is sure enough to reach tier {demand.requirement.min_tier}. The likeliest that passes the other "
+            f"conditions is {best.model.id}, {share:.1%} sure: lower min_tier, or allow more models."
+        )
+
+
+def _verdict(demand: Demand, best: Ranked, current: Ranked | None, saving: Saving | None) -> str:
+    if current is None or saving is None:
+        return f"{_named(best)} is the greenest adequate model."
+    if (current.model, current.effort) == (best.model, best.effort):
+        return "Your model is already the greenest adequate one."
+    if not current.adequate:
+        doubt = (
+            "has no benchmark that places it"
+            if current.ability is None
+            else f"is {current.ability.p_adequate:.1%} sure to reach tier {demand.requirement.min_tier}"
+        )
+        return f"{_named(current)} {doubt}; {_named(best)} is the greenest adequate model."
+    if saving.low <= 0:
+        return f"{_named(best)} is probably greener than {_named(current)}, but the saving's interval includes zero."
+    return f"{_named(best)} does it for less carbon than {_named(current)}."
+
+
+def _zone(grid: Grid, chosen_by: str) -> Zone:
+    return Zone(
+        zone=grid.zone,
+        name=grid.name,
+        valid_from=grid.valid_from.isoformat(),
+        intensity_g_per_kwh=grid.intensity_g_per_kwh,
+        chosen_by=chosen_by,
+        note=grid.note,
+    )
+
+
+def _carbon_g(per_token: TokenCarbon, inputs: Estimate, outputs: Estimate, intensity: Estimate) -> Estimate:
+    return sci_g(
+        energy_kwh=_per_task(inputs, outputs, per_token.prefill_kwh, per_token.decode_kwh),
+        intensity_g_per_kwh=intensity,
+        embodied_g=_per_task(inputs, outputs, per_token.prefill_embodied_g, per_token.decode_embodied_g),
+    )
 
 
 def _per_task(inputs: Estimate, outputs: Estimate, per_input: Estimate, per_output: Estimate) -> Estimate:
     return per_input * inputs + per_output * outputs
-
-
-def _cost(option: Choice, inputs: Estimate, written: Estimate) -> Estimate | None:
-    price_in, price_out = option.model.price_in_usd_per_mtok, option.model.price_out_usd_per_mtok
-    if price_in is None or price_out is None:
-        return None
-    cost = inputs.scaled(price_in / TOKENS_PER_MTOK) + written.scaled(price_out / TOKENS_PER_MTOK)
-    return replace(cost, sources=tuple(dict.fromkeys(cost.sources + option.model.price_sources)))
-
-
-def _at_effort(options: list[Choice], match: Match) -> tuple[Choice, str]:
-    """The choice a spelling names; where it names no effort, the one the provider ships, else the middle one."""
-    for option in options:
-        if match.effort is not None and option.effort == match.effort:
-            return option, ""
-    for option in options:
-        if option.effort == "default":
-            said = f"effort {match.effort} was not benchmarked; " if match.effort is not None else ""
-            return option, said and f"{said}taken as shipped"
-    ordered = sorted(options, key=lambda option: option.multiplier.mid)
-    option = ordered[len(ordered) // 2]
-    levels = ", ".join(other.effort for other in ordered)
-    said = "effort not said" if match.effort is None else f"effort {match.effort} was not benchmarked"
-    return option, f"{said}: taken as {option.effort} (known: {levels})"
-
-
-def _widest(estimates: Sequence[Estimate]) -> Estimate:
-    """One interval over the zones a provider may serve from; its middle is the first zone's."""
-    return Estimate(
-        low=min(estimate.low for estimate in estimates),
-        mid=estimates[0].mid,
-        high=max(estimate.high for estimate in estimates),
-        basis=weakest(*(estimate.basis for estimate in estimates)),
-        sources=tuple(dict.fromkeys(source for estimate in estimates for source in estimate.sources)),
-    )
 
 
 def _named(ranked: Ranked) -> str:

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from types import ModuleType
 
 from ecoroute_mcp import energy, ranking, sci
 from ecoroute_mcp.catalogue import Catalogue
 from ecoroute_mcp.choices import Excluded
-from ecoroute_mcp.ranking import Health, Ranked, Rankings, Recommendation, Saving
+from ecoroute_mcp.ranking import Ability, Health, Ranked, Rankings, Recommendation, Saving, Zone
 from ecoroute_mcp.sci import Estimate
 
 _GRAMS = ((1e3, "kg"), (1.0, "g"), (1e-3, "mg"), (1e-6, "µg"), (1e-9, "ng"))
 _JOULES = ((3.6e3, "Wh"), (1.0, "J"), (1e-3, "mJ"))
-RANKING_COLUMNS = ("model", "effort", "tier", "p(adequate)", "gCO2e per task", "90 %", "cost", "energy from")
+RANKING_COLUMNS = ("model", "effort", "tier", "p(adequate)", "CO2e per task (90 %)", "cost of 1,000", "energy")
 
 
 def quantity(value: float, units: tuple[tuple[float, str], ...] = _GRAMS) -> str:
     """Three significant digits in the unit that reads best, sign kept: ``0.00054 g`` -> ``540 µg``."""
-    if value == 0:
-        return f"0 {units[min(1, len(units) - 1)][1]}"
-    scale, unit = next((pair for pair in units if abs(value) >= pair[0] * 0.9995), units[-1])
+    scale, unit = _unit(value, units)
     return f"{_digits(value / scale)} {unit}"
 
 
-def interval(estimate: Estimate | Saving, units: tuple[tuple[float, str], ...] = _GRAMS) -> str:
-    """``mid (low to high)``."""
-    return f"{quantity(estimate.mid, units)} ({quantity(estimate.low, units)} to {quantity(estimate.high, units)})"
+def interval(estimate: Estimate | Saving, units: tuple[tuple[float, str], ...] = _GRAMS, sign: int = 1) -> str:
+    """``mid unit (low to high)``, all in the unit of the middle; ``sign`` -1 turns a saving into a cost."""
+    scale, unit = _unit(estimate.mid, units)
+    low, high = (estimate.low, estimate.high) if sign > 0 else (-estimate.high, -estimate.low)
+    return f"{_digits(sign * estimate.mid / scale)} {unit} ({_digits(low / scale)} to {_digits(high / scale)})"
+
+
+def _unit(value: float, units: tuple[tuple[float, str], ...]) -> tuple[float, str]:
+    if value == 0:
+        return units[1]
+    return next((pair for pair in units if abs(value) >= pair[0] * 0.9995), units[-1])
 
 
 def percent(share: float) -> str:
@@ -36,9 +44,12 @@ def percent(share: float) -> str:
 
 
 def dollars(estimate: Estimate | None) -> str:
+    """Per task, or per 1,000 tasks where one costs less than a cent."""
     if estimate is None:
         return "price not known"
-    return f"${_digits(estimate.mid)} (${_digits(estimate.low)} to ${_digits(estimate.high)})"
+    many, of = (1000, " per 1,000 such tasks") if estimate.mid < 0.01 else (1, "")
+    low, mid, high = (_digits(value * many) for value in (estimate.low, estimate.mid, estimate.high))
+    return f"${mid} (${low} to ${high}){of}"
 
 
 def recommendation(answer: Recommendation) -> str:
@@ -51,9 +62,9 @@ def recommendation(answer: Recommendation) -> str:
         lines.append(f"**{best.model}**{_effort(best)}: {interval(best.carbon_g)} CO2e for this task")
     lines += ["", answer.verdict, ""]
     if answer.saving_g is not None and answer.current is not None and answer.saving_g.mid != 0:
-        verb = "saves" if answer.saving_g.mid > 0 else "costs more carbon:"
+        verb, sign = ("saves", 1) if answer.saving_g.mid > 0 else ("costs", -1)
         lines.append(
-            f"- Change {verb} {interval(answer.saving_g)} against {answer.current.model}"
+            f"- The change {verb} {interval(answer.saving_g, sign=sign)} against {answer.current.model}"
             f"{_effort(answer.current)}, {interval(answer.current.carbon_g)}"
         )
     elif answer.current is None:
@@ -68,14 +79,15 @@ def recommendation(answer: Recommendation) -> str:
     if best is not None:
         if best.ability is not None:
             lines.append(
-                f"- Quality: tier {best.ability.tier}, {percent(best.ability.p_adequate)} sure to be adequate "
-                f"({best.ability.benchmarks} benchmarks)"
+                f"- Quality: tier {best.ability.tier}, {percent(best.ability.p_adequate)} sure to be adequate, by "
+                f"{_evidence(best.ability)}"
             )
         lines.append(
             f"- Cost: {dollars(best.cost_usd)}; energy {interval(best.energy_j, _JOULES)}; "
             f"{quantity(best.embodied_g.mid)} of the carbon is embodied"
         )
-        lines.append(f"- Basis: energy {best.energy_basis.replace('_', ' ')}, {best.energy_how}; grid {_zone(answer)}")
+        lines.append(f"- Energy: {best.energy_basis.replace('_', ' ')}, {best.energy_how}")
+        lines.append(f"- Grid: {_zone(best.zone)}, {best.zone.chosen_by}")
         lines += [f"- Note: {note}" for note in best.notes[:2]]
     if answer.runners_up:
         others = "; ".join(
@@ -94,7 +106,8 @@ def rankings(answer: Rankings) -> str:
     demand = answer.demand
     lines = [
         f"**{demand.kind}** tasks ({demand.input_tokens.mid:,.0f} tokens in, {demand.output_tokens.mid:,.0f} out "
-        f"before reasoning), tier {demand.requirement.min_tier} needed, by {answer.sort_by}; grid {_zone(answer)}",
+        f"before reasoning), tier {demand.requirement.min_tier} needed, by {answer.sort_by}; grid "
+        f"{_zone(answer.zone) if answer.zone is not None else 'of each provider'}",
         "",
         f"| {' | '.join(RANKING_COLUMNS)} |",
         f"|{'---|' * len(RANKING_COLUMNS)}",
@@ -117,21 +130,23 @@ def ranking_rows(rows: Iterable[Ranked]) -> list[tuple[str, ...]]:
             row.effort,
             str(row.ability.tier) if row.ability else "untested",
             percent(row.ability.p_adequate) if row.ability else "-",
-            quantity(row.carbon_g.mid),
-            f"{quantity(row.carbon_g.low)} to {quantity(row.carbon_g.high)}",
-            f"${_digits(row.cost_usd.mid)}" if row.cost_usd else "not known",
+            interval(row.carbon_g),
+            f"${_digits(row.cost_usd.mid * 1000)}" if row.cost_usd else "not known",
             row.energy_basis.replace("_", " "),
         )
         for row in rows
     ]
 
 
-def _zone(answer: Recommendation | Rankings) -> str:
-    if answer.zone is None:
-        best = answer.recommended if isinstance(answer, Recommendation) else None
-        return f"{best.zone if best else 'of each provider'} (where the provider serves from)"
-    zone = answer.zone
-    return f"{zone.zone} {zone.intensity_g_per_kwh.mid:.3g} g/kWh (data of {zone.valid_from})"
+def _zone(zone: Zone) -> str:
+    figure = zone.intensity_g_per_kwh
+    span = f"{_digits(figure.mid)} g/kWh ({_digits(figure.low)} to {_digits(figure.high)})"
+    return f"{zone.zone} {span}, data of {zone.valid_from[:4]}"
+
+
+def _evidence(ability: Ability) -> str:
+    count = f"{ability.benchmarks} benchmark{'s' if ability.benchmarks != 1 else ''}"
+    return f"{count} of one leaderboard" if ability.basis == "estimated" else f"{count} of several leaderboards"
 
 
 def _excluded(excluded: tuple[Excluded, ...]) -> str:
@@ -170,7 +185,7 @@ def health(state: Health) -> str:
 
 def methodology(catalogue: Catalogue) -> str:
     """The method in words, then every assumption it makes with its interval and sources."""
-    parts = [f"# How EcoRoute counts\n\n{sci.__doc__}", f"## Energy\n\n{energy.__doc__}", "## Assumptions\n"]
+    parts = [f"# How EcoRoute counts\n\n{_prose(sci)}", f"## Energy\n\n{_prose(energy)}", "## Assumptions\n"]
     for row in catalogue.parameters:
         value = row.value
         span = f"{value.mid:g}" if value.low == value.high else f"{value.mid:g} ({value.low:g} to {value.high:g})"
@@ -179,8 +194,13 @@ def methodology(catalogue: Catalogue) -> str:
     for law in catalogue.energy_laws:
         terms = ", ".join(f"{coefficient:g}" for coefficient in law.coefficients)
         parts.append(f"- {law.form} on {law.device}: {terms}. {law.validation}")
-    parts.append(f"\n## Choice\n\n{ranking.__doc__}")
+    parts.append(f"\n## Choice\n\n{_prose(ranking)}")
     return "\n".join(parts)
+
+
+def _prose(module: ModuleType) -> str:
+    """A module's docstring without the marks that only documentation tools read."""
+    return re.sub(r":\w+:`~?([^`]*)`", r"`\1`", module.__doc__ or "").replace("``", "`")
 
 
 def usage(kinds: Iterable[str], current: str) -> str:

@@ -19,11 +19,14 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError, ToolError, UnexpectedToolError
 from mcp.server.stdio import stdio_server
+from mcp.shared.exceptions import MCPError
 from mcp_types import (
+    INVALID_PARAMS,
     CallToolResult,
     Completion,
     CompletionArgument,
     CompletionContext,
+    GetPromptResult,
     InputRequiredResult,
     PromptReference,
     ResourceTemplateReference,
@@ -85,12 +88,16 @@ Region = Annotated[
     ),
 ]
 Candidates = Annotated[
-    list[str] | None, Field(description="The only models that may be recommended, in any spelling. Left out: all.")
+    list[str] | None,
+    Field(description="The only models to consider, in any spelling. Left out: ECOROUTE_CANDIDATES, else all."),
 ]
 MinTier = Annotated[
     int | None, Field(strict=True, description="Quality tier to require, 1 (weakest) to 10, not the kind's own.")
 ]
-MaxCost = Annotated[float | None, Field(strict=True, description="Most dollars this one task may cost.")]
+MaxCost = Annotated[
+    float | None,
+    Field(strict=True, description="Most dollars this one task is expected to cost (the middle of its interval)."),
+]
 OpenWeights = Annotated[bool, Field(strict=True, description="Only models whose weights can be downloaded.")]
 Limit = Annotated[int, Field(strict=True, description="Rows to return, 1 to 500.")]
 Sort = Annotated[str, Field(description="Order of the rows: carbon, cost, quality or energy.")]
@@ -106,6 +113,23 @@ class EcoRouteServer(MCPServer[Any]):
         async with stdio_server(stdin=lines) as (read, write):
             served = self._lowlevel_server
             await served.run(read, write, served.create_initialization_options())
+
+    async def get_prompt(
+        self, name: str, arguments: dict[str, Any] | None = None, context: Context[Any, Any] | None = None
+    ) -> GetPromptResult | InputRequiredResult:
+        """Raises MCPError (invalid params) naming the prompts or arguments there are."""
+        prompts = {prompt.name: [each.name for each in prompt.arguments or ()] for prompt in await self.list_prompts()}
+        if name not in prompts:
+            raise MCPError(
+                code=INVALID_PARAMS, message=f"unknown prompt {shown(name)!r}: there is {', '.join(prompts)}"
+            )
+        for argument in arguments or ():
+            if argument not in prompts[name]:
+                known = ", ".join(prompts[name])
+                raise MCPError(
+                    code=INVALID_PARAMS, message=f"unknown argument {shown(argument)!r}: {name} takes {known}"
+                )
+        return await super().get_prompt(name, arguments, context)
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
@@ -185,6 +209,7 @@ def build(
     async def get_model_rankings(
         task_type: TaskType = None,
         region: Region = None,
+        candidates: Candidates = None,
         limit: Limit = 10,
         sort_by: Sort = "carbon",
         provider: ProviderName = None,
@@ -202,6 +227,7 @@ def build(
                 RankingsRequest(
                     task_type=task_type,
                     region=region,
+                    candidates=None if candidates is None else tuple(candidates),
                     limit=limit,
                     sort_by=sort_by,
                     provider=provider,
@@ -265,6 +291,11 @@ def build(
     async def task_row(task_type: str) -> str:
         """The tier a kind of task asks for and why, and the tokens it usually takes."""
         return _row(router, lambda: router.tasks.kind(task_type))
+
+    @server.resource("ecoroute://sources/{source}", title="One source", mime_type="application/json")
+    async def source_row(source: str) -> str:
+        """Where figures come from: address, day read, basis, licence and note."""
+        return _row(router, lambda: router.source(source))
 
     @server.completion()  # type: ignore[no-untyped-call, untyped-decorator]  # the SDK leaves it untyped
     async def complete(

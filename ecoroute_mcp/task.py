@@ -39,13 +39,17 @@ class Requirement:
 
 @dataclass(frozen=True, kw_only=True)
 class Demand:
-    """What one task asks for. ``output_tokens`` is the answer alone; reasoning effort multiplies it per model."""
+    """What one task asks for. ``output_tokens`` is the answer alone; reasoning effort multiplies it per model.
+
+    ``one_window``: one call has to hold all tokens, so a model's context and output limits apply.
+    """
 
     kind: str
     kind_why: str
     requirement: Requirement
     input_tokens: Estimate
     output_tokens: Estimate
+    one_window: bool
     assumed: tuple[str, ...]
 
 
@@ -81,25 +85,30 @@ class Tasks:
 
     def demand(
         self,
-        text: str,
+        text: str | None,
         *,
         kind: str | None = None,
         context_tokens: int | None = None,
         output_tokens: int | None = None,
         min_tier: int | None = None,
     ) -> Demand:
-        """What the task asks for. Numbers the caller gives replace ours.
+        """What the task asks for; the caller's numbers replace ours. ``text`` None: a declared kind as such.
 
         ``context_tokens`` counts what the model reads beside the text; ``output_tokens`` the answer without reasoning.
         Raises EcoRouteError for empty, oversized or undecodable text, an unknown kind, and numbers out of range.
         """
-        _check_text(text)
+        if text is not None:
+            _check_text(text)
         _check_range("context_tokens", context_tokens, 0, MAX_TOKENS)
         _check_range("output_tokens", output_tokens, 1, MAX_TOKENS)
         _check_range("min_tier", min_tier, 1, 10)
-        row, kind_why = (self.kind(kind), "declared by you") if kind is not None else self._read(text)
+        if kind is not None:
+            row, kind_why = self.kind(kind), "declared by you"
+        elif text is not None:
+            row, kind_why = self._read(text)
+        else:
+            raise EcoRouteError("say what is to be done, or declare a task_type")
         assumed = []
-        own = Estimate.exact(float(len(text)), basis="given", source=CALLER) / self._characters_per_token
         if context_tokens is None:
             context = row.input_tokens
             assumed.append(
@@ -136,10 +145,14 @@ class Tasks:
             kind=row.kind,
             kind_why=kind_why,
             requirement=requirement,
-            input_tokens=own + context,
+            input_tokens=context if text is None else context + self._tokens(text),
             output_tokens=output,
+            one_window=context_tokens is not None or not row.many_calls,
             assumed=tuple(assumed),
         )
+
+    def _tokens(self, text: str) -> Estimate:
+        return Estimate.exact(float(len(text)), basis="given", source=CALLER) / self._characters_per_token
 
     def _read(self, text: str) -> tuple[TaskKind, str]:
         lowered = text[:CLASSIFIED_CHARACTERS].lower()

@@ -43,16 +43,21 @@ def test_recommend_answers_in_lines_and_in_json() -> None:
 
 def test_a_file_of_tasks_gives_a_result_a_line(tmp_path: Path) -> None:
     tasks = tmp_path / "tasks.jsonl"
-    tasks.write_text('"fix the bug"\n\n{"task": "explain it", "region": "France"}\n{"tsk": 1}\nnot json\n', "utf-8")
+    tasks.write_text(
+        '"fix the bug"\n\n{"task": "explain it", "region": "France"}\n{"tsk": 1}\nnot json\n'
+        '{"task": "x", "context_tokens": "9"}\n',
+        "utf-8",
+    )
     result = ecoroute("recommend", "--jsonl", str(tasks), "--task-type", "chat")
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert result.returncode == 1
-    assert [line.get("line") for line in lines] == [None, None, 4, 5]
+    assert [line.get("line") for line in lines] == [None, None, 4, 5, 6]
     assert [line["demand"]["kind"] for line in lines[:2]] == ["chat", "chat"]
     assert lines[1]["zone"]["zone"] == "FRA"
     assert "tsk" in lines[2]["error"]
     assert "not JSON" in lines[3]["error"]
-    assert "2 lines could not be answered" in result.stderr
+    assert "context_tokens: Input should be a valid integer" in lines[4]["error"]
+    assert "3 lines could not be answered" in result.stderr
     assert ecoroute("recommend", "--jsonl", "-", stdin='"fix the bug"\n').returncode == 0
 
 
@@ -67,7 +72,7 @@ def test_a_file_of_tasks_gives_a_result_a_line(tmp_path: Path) -> None:
         (("recommend", "--jsonl", "/nowhere/tasks.jsonl"), "cannot read /nowhere/tasks.jsonl"),
         (("rank", "--limit", "0"), "limit must lie between 1 and 500"),
         (("models", "no-such-model"), "no model contains 'no-such-model'"),
-        (("refresh", "--data", "/nowhere"), "/nowhere"),
+        (("refresh", "--data", "/nowhere"), "there is no folder /nowhere"),
     ],
 )
 def test_bad_input_names_the_repair_and_exits_with_one(arguments: tuple[str, ...], said: str) -> None:
@@ -102,11 +107,15 @@ def test_the_environment_sets_defaults_that_the_answer_names() -> None:
     result = ecoroute("recommend", TASK, "--json", ECOROUTE_REGION="Poland", ECOROUTE_CANDIDATES="gpt-5, qwen3:32b")
     answer = json.loads(result.stdout)
     assert answer["zone"]["zone"] == "POL"
-    assert answer["zone"]["chosen_by"] == "ECOROUTE_REGION and ECOROUTE_CANDIDATES"
-    assert any(line.startswith("candidates: gpt-5, qwen3:32b") for line in answer["defaulted"])
+    assert answer["zone"]["chosen_by"] == "ECOROUTE_REGION"
+    assert "candidates: gpt-5, qwen3:32b, from ECOROUTE_CANDIDATES" in answer["defaulted"]
     wrong = ecoroute("recommend", TASK, ECOROUTE_REGION="Atlantis")
     assert wrong.returncode == 1
     assert "ECOROUTE_REGION in the environment" in wrong.stderr
+    state = ecoroute("health", "--json", ECOROUTE_REGION="Atlantis")
+    assert state.returncode == 1
+    assert "ECOROUTE_REGION in the environment" in json.loads(state.stdout)["problems"][0]
+    assert ecoroute("regions", "sweden", ECOROUTE_REGION="Atlantis").returncode == 0
 
 
 def test_the_editors_model_is_found_and_a_broken_setting_is_said(tmp_path: Path) -> None:

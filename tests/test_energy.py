@@ -88,30 +88,52 @@ def test_what_models_share_drops_out_of_their_own_interval(catalogue: Catalogue)
     assert own.prefill_j == middle(own.prefill_j)
 
 
-def test_measurements_come_before_the_law(catalogue: Catalogue) -> None:
-    rows = tuple(
-        MeasuredEnergy(
-            model="m",
-            device="H100 SXM",
-            devices=2,
-            precision="bfloat16",
-            batch=batch,
-            decode_j_per_token=exact(joules),
-            tokens_per_s=100.0 * batch,
-            workload="w",
-            stack="s",
-        )
-        for batch, joules in ((32.0, 0.8), (128.0, 0.2))
+def measured(batch: float, joules: float, *, precision: str = "fp8", device: str = "H100 SXM") -> MeasuredEnergy:
+    return MeasuredEnergy(
+        model="m",
+        device=device,
+        devices=1,
+        precision=precision,
+        batch=batch,
+        decode_j_per_token=exact(joules),
+        tokens_per_s=1000.0,
+        workload="w",
+        stack="s",
     )
-    footprint = Method(replace(catalogue, measured_energy=rows)).footprint(model(8, 8))
-    # Straight line in logarithms: at batch 64, half way, the geometric mean of 0.8 and 0.2; throughput is linear.
-    assert footprint.decode_j.mid == pytest.approx(0.4, rel=1e-12)
-    assert footprint.decode_device_s.mid == pytest.approx(2 / 6400, rel=1e-12)
+
+
+def test_a_measurement_at_the_reference_deployment_is_the_figure(catalogue: Catalogue) -> None:
+    footprint = Method(replace(catalogue, measured_energy=(measured(64, 0.2),))).footprint(model(8, 8))
+    assert footprint.decode_j.mid == pytest.approx(0.2, rel=1e-12)
+    assert footprint.decode_device_s.mid == pytest.approx(1 / 1000, rel=1e-12)
     assert footprint.basis == "published"
-    assert footprint.how == "2 measurements on H100 SXM, batch 32 to 128, taken at batch 64"
-    # Ends: the measured extremes within batch 16 to 256, then the stack factor of 1 to 1.6 on the high side.
-    assert footprint.decode_j.low == pytest.approx(0.2, rel=1e-12)
-    assert footprint.decode_j.high == pytest.approx(0.4 * math.exp(math.hypot(math.log(2), math.log(1.6))), rel=1e-12)
+    assert footprint.how == ("1 measurements (fp8, H100 SXM) over the energy law, served on 1 x H100 SXM at batch 64")
+
+
+def test_a_measurement_made_otherwise_is_carried_by_the_laws_ratio(catalogue: Catalogue) -> None:
+    # bf16 at batch 16 on a B200, measured at 1.5 times what that device's law says there.
+    law = next(law for law in catalogue.energy_laws if law.device == "B200 SXM")
+    there = predict(law, params_total_b=8, params_active_b=8, bytes_per_param=2, devices=1, batch=16)
+    row = measured(16, 1.5 * there, precision="bfloat16", device="B200 SXM")
+    footprint = Method(replace(catalogue, measured_energy=(row,))).footprint(model(8, 8))
+    assert footprint.decode_j.mid == pytest.approx(1.5 * 0.104708125, rel=1e-12)
+
+
+def test_several_measurements_give_their_mean_ratio_and_range(catalogue: Catalogue) -> None:
+    law = hosted(catalogue)
+
+    def at(batch: float, ratio: float) -> MeasuredEnergy:
+        here = predict(law, params_total_b=8, params_active_b=8, bytes_per_param=1, devices=1, batch=batch)
+        return measured(batch, ratio * here)
+
+    rows = (at(32, 0.5), at(128, 2.0), at(500, 9.0), measured(64, 7.0, precision="bfloat16"))
+    footprint = Method(replace(catalogue, measured_energy=rows), shared=False).footprint(model(8, 8))
+    # Batch 500 lies outside the span, bf16 beside the reference precision: neither counts. 0.5 and 2 have mean 1.
+    assert footprint.decode_j.mid == pytest.approx(0.104708125, rel=1e-12)
+    assert footprint.how.startswith("2 measurements")
+    precision = predict(law, params_total_b=8, params_active_b=8, bytes_per_param=2, devices=1, batch=64) / 0.104708125
+    expected = 0.104708125 * math.exp(math.hypot(math.log(2), math.log(precision)))
+    assert footprint.decode_j.high == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_model_of_unknown_size_has_no_figure_and_says_why(catalogue: Catalogue) -> None:

@@ -82,6 +82,21 @@ def identity() -> Identity:
             ("us.anthropic.", "-20250929", "-v1:0"),
         ),
         ("claude-sonnet-4-5@20250929", "claude-sonnet-4-5", ("@20250929",)),
+        (
+            "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+            "claude-sonnet-4-5",
+            (
+                "arn:aws:bedrock:us-east-1:123456789012:inference-profile/",
+                "us.anthropic.",
+                "-20250929",
+                "-v1:0",
+            ),
+        ),
+        (
+            "projects/p/locations/us-east5/publishers/anthropic/models/claude-sonnet-4-5@20250929",
+            "claude-sonnet-4-5",
+            ("projects/p/locations/us-east5/", "publishers/anthropic/models/", "@20250929"),
+        ),
         ("openrouter/anthropic/claude-sonnet-4.5", "claude-sonnet-4-5", ("openrouter/anthropic/",)),
         ("Claude Sonnet 4.5", "claude-sonnet-4-5", ()),
         ("Anthropic: Claude Sonnet 4.5", "claude-sonnet-4-5", ("anthropic:",)),

@@ -161,7 +161,7 @@ def test_who_was_left_out_and_why(over: Router) -> None:
     answer = over.recommend(Request(task=TASK, task_type="debug", open_weights_only=True))
     assert _chosen(answer).model == "small"
     assert {(row.reason.split(":")[0], row.count, row.models) for row in answer.excluded} == {
-        ("weights are not known to be open", 2, ("unplaced", "large")),
+        ("weights not known to be open", 2, ("unplaced", "large")),
         ("less than 90% sure to reach tier 6", 1, ("tiny",)),
         ("no energy figure", 1, ("hidden",)),
         ("retired", 1, ("gone",)),
@@ -171,17 +171,23 @@ def test_who_was_left_out_and_why(over: Router) -> None:
 def test_context_and_cost_exclude(over: Router) -> None:
     wide = over.recommend(Request(task=TASK, context_tokens=50_000))
     assert _chosen(wide).model == "large"
-    assert any("context window below the 50,0" in row.reason and "small" in row.models for row in wide.excluded)
+    assert any("limit too small for these 50," in row.reason and "small" in row.models for row in wide.excluded)
     cheap = over.recommend(Request(task=TASK, context_tokens=50_000, max_cost_usd=0.01))
     assert cheap.recommended is None
-    assert "No model passes every condition" in cheap.verdict
+    assert cheap.verdict.startswith("No model passes the conditions. 1 fell to the last one: expected cost above $0.01")
+    long = over.recommend(Request(task=TASK, output_tokens=150_000, min_tier=1))
+    assert _chosen(long).model == "large"
+    capped = replace(over.catalogue, models=(a_model("small", 8, max_output_tokens=50), a_model("large", 70)))
+    capped = replace(capped, quality=(placed("small", 0.9), placed("large", 1.9)))
+    assert _chosen(Router(capped).recommend(Request(task=TASK, output_tokens=60))).model == "large"
 
 
 def test_when_nothing_is_able_enough_the_likeliest_is_named(over: Router) -> None:
     answer = over.recommend(Request(task=TASK, min_tier=10))
     assert answer.recommended is None
     assert answer.saving_g is None
-    assert "the likeliest is large" in answer.verdict
+    assert "No model is sure enough to reach tier 10" in answer.verdict
+    assert "is large, 8.1% sure" in answer.verdict
 
 
 def test_the_saving_takes_what_both_models_share_at_its_middle(over: Router) -> None:
@@ -205,7 +211,7 @@ def test_a_current_model_that_is_too_weak_costs_carbon_to_replace(over: Router) 
     answer = over.recommend(Request(task=TASK, current_model="tiny"))
     assert answer.saving_g is not None
     assert answer.saving_g.mid < 0
-    assert "tiny is only 0% sure to reach tier 6" in answer.verdict
+    assert "tiny is 0.0% sure to reach tier 6" in answer.verdict
 
 
 def test_a_current_model_without_a_figure_is_said(over: Router) -> None:
@@ -227,29 +233,98 @@ def test_the_editors_model_counts_only_when_none_is_named(over: Router) -> None:
     assert "settings.json names 'gpt-99', but" in strange.current_note
 
 
+def test_an_effort_without_a_benchmark_has_grams_but_no_ability(small: Catalogue) -> None:
+    thinking = replace(
+        small,
+        models=(a_model("thinker-1", 8, abilities=("reasoning",)), a_model("large", 70)),
+        quality=(placed("thinker-1", 0.9), placed("large", 1.9)),
+    )
+    router = Router(thinking)
+    request = Request(task=TASK, task_type="debug", context_tokens=0, output_tokens=100)
+    shipped, none = (
+        router.recommend(replace(request, current_model=name)).current
+        for name in ("thinker-1", "thinker-1:non-thinking")
+    )
+    assert shipped is not None
+    assert none is not None
+    assert (none.effort, none.output_tokens.mid, none.ability) == ("none", 100, None)
+    assert shipped.output_tokens.mid == pytest.approx(280, rel=1e-12)
+
+
+def test_a_model_whose_date_has_come_is_out_unless_its_weights_are_open(small: Catalogue) -> None:
+    ended = datetime.date(2026, 8, 31)
+    catalogue = replace(
+        small,
+        models=(
+            a_model("closed", 8, retires_on=ended),
+            a_model("open", 8, retires_on=ended, open_weights=True),
+            a_model("large", 70),
+        ),
+        quality=(placed("closed", 0.9), placed("open", 0.9), placed("large", 1.9)),
+    )
+    request = Request(task=TASK, task_type="debug")
+    before = _chosen(Router(catalogue, today=datetime.date(2026, 8, 30)).recommend(request))
+    assert (before.model, before.notes) == ("closed", ("its provider retires it on 2026-08-31",))
+    after = _chosen(Router(catalogue, today=ended).recommend(request))
+    assert (after.model, after.cost_usd) == ("open", None)
+    assert after.notes == ("its provider ended the API on 2026-08-31: host the open weights, or find a host",)
+
+
+def test_of_equally_green_models_the_abler_comes_first(small: Catalogue) -> None:
+    twins = replace(
+        small,
+        models=(a_model("twin-a", 8), a_model("twin-b", 8)),
+        quality=(placed("twin-a", 0.8), placed("twin-b", 0.9)),
+    )
+    assert _chosen(Router(twins).recommend(Request(task=TASK, task_type="debug"))).model == "twin-b"
+
+
+def test_without_a_region_each_model_says_where_it_is_taken_to_be_served(over: Router) -> None:
+    best = _chosen(over.recommend(Request(task=TASK, task_type="debug")))
+    assert (best.zone.zone, best.zone.intensity_g_per_kwh.mid, best.zone.valid_from) == ("AAA", 500, "2025-01-01")
+    assert best.zone.chosen_by == "taken as where P serves from, the first in the middle"
+
+
+def test_the_interval_per_token_is_that_of_serving_not_of_the_task(over: Router) -> None:
+    given = over.recommend(Request(task=TASK, task_type="debug", context_tokens=1000, output_tokens=100))
+    assumed = over.recommend(Request(task=TASK, task_type="debug"))
+
+    def spread(estimate: Estimate) -> float:
+        return estimate.high / estimate.low
+
+    assert spread(_chosen(assumed).carbon_g) > 3 * spread(_chosen(given).carbon_g)
+    assert spread(_chosen(assumed).carbon_g_per_token) == pytest.approx(
+        spread(_chosen(given).carbon_g_per_token), rel=0.2
+    )
+
+
 def test_effort_is_part_of_the_choice(small: Catalogue) -> None:
     thinking = replace(
         small,
         models=(a_model("thinker", 8, abilities=("reasoning",)), a_model("large", 70)),
-        quality=(placed("thinker", 0.1, effort="none"), placed("thinker", 0.9, effort="high"), placed("large", 1.9)),
+        quality=(placed("thinker", 0.1, effort="none"), placed("thinker", 0.9, effort="low"), placed("large", 1.9)),
     )
-    multiplier = next(row.output_multiplier for row in small.efforts if row.effort == "high")
+    multiplier = next(row.output_multiplier for row in small.efforts if row.effort == "low")
     request = Request(task=TASK, task_type="debug", context_tokens=0, output_tokens=100)
     best = _chosen(Router(thinking).recommend(request))
-    assert (best.model, best.effort) == ("thinker", "high")
+    assert (best.model, best.effort) == ("thinker", "low")
     assert best.output_tokens.mid == pytest.approx(100 * multiplier.mid, rel=1e-12)
     low = _chosen(Router(thinking).recommend(replace(request, min_tier=5)))
     assert (low.model, low.effort, low.output_tokens.mid) == ("thinker", "none", 100)
 
 
 def test_defaults_hold_when_a_request_does_not_say_and_are_named(small: Catalogue) -> None:
-    router = Router(small, Defaults(region="BBB", candidates=("large",), where="ECOROUTE_REGION"))
+    defaults = Defaults(region="BBB", region_where="the house", candidates=("large",), candidates_where="the team")
+    router = Router(small).with_defaults(defaults)
     answer = router.recommend(Request(task=TASK))
     assert answer.zone is not None
-    assert (answer.zone.zone, answer.zone.chosen_by) == ("BBB", "ECOROUTE_REGION")
+    assert (answer.zone.zone, answer.zone.chosen_by) == ("BBB", "the house")
     assert _chosen(answer).model == "large"
-    assert "region: BBB, from ECOROUTE_REGION" in answer.defaulted
-    assert any(line.startswith("candidates: large") for line in answer.defaulted)
+    assert "region: BBB, from the house" in answer.defaulted
+    assert "candidates: large, from the team" in answer.defaulted
+    league = router.rankings(RankingsRequest(task_type="debug"))
+    assert [row.model for row in league.rows] == ["large"]
+    assert "candidates: large, from the team" in league.defaulted
     other = router.recommend(Request(task=TASK, region="AAA", candidates=("small",)))
     assert other.zone is not None
     assert (other.zone.zone, other.zone.chosen_by) == ("AAA", "region argument")
@@ -264,6 +339,7 @@ def test_defaults_hold_when_a_request_does_not_say_and_are_named(small: Catalogu
         (Request(task=TASK, candidates=()), "candidates is empty"),
         (Request(task=TASK, candidates=("nonsense-model",)), "no model is called 'nonsense-model'"),
         (Request(task=TASK, candidates=("o3-pro",)), "none of the candidates can be ranked"),
+        (Request(task=TASK, candidates=("gpt-5:minimal",)), "was not benchmarked at effort minimal: leave the effort"),
         (Request(task=TASK, max_cost_usd=0.0), "positive number of dollars"),
         (Request(task=TASK, max_cost_usd=math.nan), "positive number of dollars"),
     ],
