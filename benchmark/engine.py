@@ -1,0 +1,553 @@
+"""A language model in this process, decoding near the memory-bandwidth limit. The only owner of torch and transformers.
+
+transformers builds or loads the model and gives the reference; this module runs the step. A decode step must read every
+weight and every cached key and value once, so its floor is those bytes over the memory bandwidth. What keeps a plain
+implementation from the floor is launches: some sixty a layer. Here a layer is ten (:mod:`benchmark.kernels`): the
+query, key and value matrices are one product, gate and up another; the key-value cache is static; attention reads the
+true length from the device; and the whole step, the choice of the next token included, is one CUDA graph that feeds
+itself. On a CPU the same step runs through plain torch.
+
+Batch, prompt length and generated length mean what they say: every sequence has exactly that many tokens, none is
+padded or stopped early. Greedy tokens equal those of ``generate``, which a test holds on a real model.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import itertools
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as functional
+import transformers
+
+from benchmark.trial import PRECISIONS, TrialConfig, Weights, WeightsSource
+from ecoroute_mcp.sci import EcoRouteError
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+def _qwen3(
+    hidden: int, layers: int, heads: int, intermediate: int, *, groups: int = 8, tied: bool = False
+) -> tuple[str, dict[str, Any]]:
+    return "Qwen3Config", {
+        "vocab_size": 151936,
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": groups,
+        "head_dim": 128,
+        "intermediate_size": intermediate,
+        "max_position_embeddings": 40960,
+        "tie_word_embeddings": tied,
+    }
+
+
+def _llama31(hidden: int, layers: int, heads: int, intermediate: int) -> tuple[str, dict[str, Any]]:
+    return "LlamaConfig", {
+        "vocab_size": 128256,
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "intermediate_size": intermediate,
+        "max_position_embeddings": 131072,
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": False,
+    }
+
+
+SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
+    "Qwen3-0.6B": _qwen3(1024, 28, 16, 3072, tied=True),
+    "Qwen3-1.7B": _qwen3(2048, 28, 16, 6144, tied=True),
+    "Qwen3-4B": _qwen3(2560, 36, 32, 9728, tied=True),
+    "Qwen3-8B": _qwen3(4096, 36, 32, 12288),
+    "Qwen3-14B": _qwen3(5120, 40, 40, 17408),
+    "Qwen3-32B": _qwen3(5120, 64, 64, 25600),
+    "Llama-3.1-8B": _llama31(4096, 32, 32, 14336),
+    "Llama-3.1-70B": _llama31(8192, 80, 64, 28672),
+    "Qwen3-30B-A3B": (
+        "Qwen3MoeConfig",
+        {
+            "vocab_size": 151936,
+            "hidden_size": 2048,
+            "num_hidden_layers": 48,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 4,
+            "head_dim": 128,
+            "intermediate_size": 6144,
+            "moe_intermediate_size": 768,
+            "num_experts": 128,
+            "num_experts_per_tok": 8,
+            "norm_topk_prob": True,
+            "decoder_sparse_step": 1,
+            "mlp_only_layers": [],
+            "max_position_embeddings": 40960,
+            "tie_word_embeddings": False,
+        },
+    ),
+}
+"""Shapes as published in each model's config.json. Their weights here are random: they have energy but no quality."""
+
+PREFILL_TOKENS = 16384
+"""Most tokens that one pass of the prompt takes; larger batches go through in slices of whole sequences."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One decoder layer's weights, fused; ``mlp`` is a module where the layer is a mixture of experts."""
+
+    before: torch.Tensor
+    qkv: torch.Tensor
+    norms: tuple[torch.Tensor, torch.Tensor] | None
+    o: torch.Tensor
+    after: torch.Tensor
+    gate_up: torch.Tensor | None
+    down: torch.Tensor | None
+    mlp: torch.nn.Module | None
+
+
+class TorchOps:
+    """The step's small work in plain torch: any device, and the reference for the kernels."""
+
+    @staticmethod
+    def add_norm(
+        stream: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor, epsilon: float
+    ) -> torch.Tensor:
+        if delta is not None:
+            stream += delta
+        return _norm(stream, weight, epsilon)
+
+    @staticmethod
+    def gate(gate_up: torch.Tensor) -> torch.Tensor:
+        gate, up = gate_up.chunk(2, dim=-1)
+        return functional.silu(gate) * up
+
+    @staticmethod
+    def place(
+        qkv: torch.Tensor,
+        norms: tuple[torch.Tensor, torch.Tensor] | None,
+        rotation: tuple[torch.Tensor, torch.Tensor],
+        start: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        heads: int,
+        epsilon: float,
+    ) -> torch.Tensor:
+        batch, groups, _, width = keys.shape
+        first = int(start)
+        tokens = qkv.shape[0] // batch
+        query, key, value = qkv.view(batch, tokens, -1, width).split((heads, groups, groups), dim=2)
+        if norms is not None:
+            query, key = _norm(query, norms[0], epsilon), _norm(key, norms[1], epsilon)
+        cosine, sine = (table[first : first + tokens, None, :] for table in rotation)
+        keys[:, :, first : first + tokens] = _rotated(key, cosine, sine).transpose(1, 2)
+        values[:, :, first : first + tokens] = value.transpose(1, 2)
+        return _rotated(query, cosine, sine).reshape(batch * tokens, heads, width)
+
+    @staticmethod
+    def attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+        length = int(position) + 1
+        attended = functional.scaled_dot_product_attention(
+            queries[:, :, None, :], keys[:, :, :length], values[:, :, :length], enable_gqa=True
+        )
+        return attended[:, :, 0]
+
+    @staticmethod
+    def row_times(row: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+        return functional.linear(row, matrix)
+
+
+def _norm(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
+    wide = x.float()
+    return weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)).to(x.dtype)
+
+
+def _rotated(x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
+    low, high = x.chunk(2, dim=-1)
+    return torch.cat((low * cosine - high * sine, high * cosine + low * sine), dim=-1)
+
+
+def software() -> dict[str, str]:
+    """Versions of what runs the model."""
+    return {
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "cuda": str(torch.version.cuda or "none"),
+    }
+
+
+def copy_gb_per_s(seconds: float = 0.5) -> float:
+    """Device-to-device copy bandwidth of the CUDA device in GB/s, bytes read plus bytes written; the median copy."""
+    size = 2**31
+    source, target = (torch.empty(size, dtype=torch.uint8, device="cuda") for _ in range(2))
+    source.random_(0, 256)
+    rates: list[float] = []
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until or len(rates) < 20:
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        target.copy_(source)
+        end.record()
+        end.synchronize()
+        rates.append(2 * size / begin.elapsed_time(end) / 1e6)
+    del source, target
+    torch.cuda.empty_cache()
+    return sorted(rates)[len(rates) // 2]
+
+
+def _load(config: TrialConfig) -> tuple[Any, WeightsSource, str]:
+    """The transformers model on its device, how its weights came about, and their revision."""
+    dtype = DTYPES[config.precision]
+    if config.model in SHAPES:
+        class_name, fields = SHAPES[config.model]
+        settings = getattr(transformers, class_name)(**fields)
+        torch.manual_seed(config.seed)
+        with torch.device(config.device):
+            model = transformers.AutoModelForCausalLM.from_config(settings, dtype=dtype)
+        return model.eval(), "random", "random weights"
+    path = Path(config.model)
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise EcoRouteError(f"no such GGUF file: {config.model}")
+        model = transformers.AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=dtype)
+        return model.to(config.device).eval(), "gguf", _gguf_types(path)
+    try:
+        model = transformers.AutoModelForCausalLM.from_pretrained(config.model, dtype=dtype)
+    except (OSError, ValueError) as error:
+        raise EcoRouteError(
+            f"cannot load {config.model!r}: it is no shape we know ({', '.join(SHAPES)}), no GGUF file, "
+            f"and as a folder or hub id it failed: {error}"
+        ) from error
+    revision = getattr(model.config, "_commit_hash", None) or "local folder"
+    return model.to(config.device).eval(), "checkpoint", revision
+
+
+def _gguf_types(path: Path) -> str:
+    """The tensor types that a GGUF file holds, the commonest first: what was dequantised to the trial's precision."""
+    tensors = importlib.import_module("gguf").GGUFReader(str(path)).tensors
+    elements: dict[str, int] = {}
+    for tensor in tensors:
+        elements[tensor.tensor_type.name] = elements.get(tensor.tensor_type.name, 0) + int(tensor.n_elements)
+    return "dequantised from " + ", ".join(sorted(elements, key=lambda name: -elements[name]))
+
+
+class Engine:
+    """A loaded model. :meth:`admit` makes room for a batch, :meth:`prefill` reads prompts, :meth:`decode` generates.
+
+    Raises EcoRouteError where the device, the model's structure or its loaded weights are not what the trial says.
+    """
+
+    def __init__(self, config: TrialConfig) -> None:
+        if config.device == "cuda" and not torch.cuda.is_available():
+            raise EcoRouteError("torch sees no CUDA device: use --device cpu, or a torch built for CUDA")
+        if config.device == "cuda" and torch.cuda.device_count() > 1:
+            raise EcoRouteError("several CUDA devices are visible: choose one with CUDA_VISIBLE_DEVICES")
+        self.device = torch.device(config.device)
+        self.on_gpu = config.device == "cuda"
+        self.model, source, revision = _load(config)
+        self.model.requires_grad_(False)
+        self.source_path = config.model
+        dtypes = sorted({str(parameter.dtype).removeprefix("torch.") for parameter in self.model.parameters()})
+        expected = str(DTYPES[config.precision]).removeprefix("torch.")
+        if dtypes != [expected]:
+            raise EcoRouteError(f"asked for {config.precision}, but the loaded weights are {', '.join(dtypes)}")
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        self.weights = Weights(source=source, revision=revision, dtype=expected, parameters=parameters)
+        self.ops: Any = importlib.import_module("benchmark.kernels") if self.on_gpu else TorchOps
+        self._read_structure()
+        self.batch = 0
+        self.stepping: Any = None
+        self.reading: Any = None
+        self._tokenizer: Any = None
+
+    def _read_structure(self) -> None:
+        settings = self.model.config
+        body = self.model.model
+        first = body.layers[0].self_attn
+        name = type(self.model).__name__
+        if getattr(settings, "attention_bias", False) or hasattr(first, "sinks") or settings.hidden_act != "silu":
+            raise EcoRouteError(f"{name}: attention with biases or sinks, or a gate other than SiLU, is not built yet")
+        if getattr(settings, "use_sliding_window", False):
+            raise EcoRouteError(f"{name}: sliding-window attention is not built yet")
+        if name not in ("LlamaForCausalLM", "Qwen3ForCausalLM", "Qwen3MoeForCausalLM"):
+            raise EcoRouteError(f"{name} is not built yet: use a Llama, Qwen3 or Qwen3-MoE model")
+        self.heads: int = settings.num_attention_heads
+        self.groups: int = settings.num_key_value_heads
+        self.width: int = first.head_dim
+        self.epsilon: float = settings.rms_norm_eps
+        self.layers = [self._fused(layer) for layer in body.layers]
+        self.embedding = body.embed_tokens.weight.detach()
+        self.last_norm = body.norm.weight.detach()
+        self.head = self.model.lm_head.weight.detach()
+        self.vocabulary = self.head.shape[0]
+        held = sum(parameter.numel() for parameter in self.model.parameters())
+        unread = 0 if self.head.data_ptr() == self.embedding.data_ptr() else self.embedding.numel()
+        self._experts = [layer.mlp for layer in self.layers if layer.mlp is not None]
+        expert_numbers = sum(p.numel() for mlp in self._experts for n, p in mlp.named_parameters() if "experts" in n)
+        if self._experts and self.on_gpu and self.head.dtype != torch.bfloat16:
+            raise EcoRouteError(
+                "a mixture of experts on a GPU needs bf16: the experts' product takes nothing else there"
+            )
+        self._dense_bytes = (held - unread - expert_numbers) * self.head.element_size()
+        self._expert_bytes = expert_numbers * self.head.element_size()
+
+    @staticmethod
+    def _fused(layer: Any) -> Layer:
+        attention, mlp = layer.self_attn, layer.mlp
+        dense = hasattr(mlp, "gate_proj")
+        norms = (attention.q_norm.weight.detach(), attention.k_norm.weight.detach()) if hasattr(
+            attention, "q_norm"
+        ) else None  # fmt: skip
+        return Layer(
+            before=layer.input_layernorm.weight.detach(),
+            qkv=_joined(attention.q_proj, attention.k_proj, attention.v_proj),
+            norms=norms,
+            o=attention.o_proj.weight.detach(),
+            after=layer.post_attention_layernorm.weight.detach(),
+            gate_up=_joined(mlp.gate_proj, mlp.up_proj) if dense else None,
+            down=mlp.down_proj.weight.detach() if dense else None,
+            mlp=None if dense else mlp,
+        )
+
+    def step_bytes(self, length: float) -> float:
+        """Bytes that one decode step must move at a cached length: weights once, keys and values once.
+
+        The embedding table counts only where it is also the output head. Of a mixture of experts, the expected share of
+        experts that the batch touches when each token draws its own at random: 1 - (1 - k/n) ** batch."""
+        cached = 2 * len(self.layers) * self.batch * self.groups * self.width * length * self.head.element_size()
+        touched = 0.0
+        if self._experts:
+            settings = self.model.config
+            touched = 1 - (1 - settings.num_experts_per_tok / settings.num_experts) ** self.batch
+        moved: float = self._dense_bytes + touched * self._expert_bytes + cached
+        return moved
+
+    def admit(self, batch: int, slots: int) -> None:
+        """Make a static cache for ``batch`` sequences of up to ``slots`` tokens, and forget the last one."""
+        self.stepping, self.reading = None, None
+        self.keys: list[torch.Tensor] = []
+        self.values: list[torch.Tensor] = []
+        self._free()
+        self.batch, self.slots = batch, slots
+        make = {"dtype": self.head.dtype, "device": self.device}
+        shape = (batch, self.groups, slots, self.width)
+        try:
+            self.keys = [torch.zeros(shape, **make) for _ in self.layers]
+            self.values = [torch.zeros(shape, **make) for _ in self.layers]
+        except torch.OutOfMemoryError as error:
+            self.keys, self.values = [], []
+            raise EcoRouteError(f"the cache of {batch} sequences of {slots} tokens does not fit the device") from error
+        places = torch.arange(slots, device=self.device)[None]
+        cosine, sine = self.model.model.rotary_emb(torch.zeros((1, 1), **make), places)
+        half = self.width // 2
+        self.rotation = (cosine[0, :, :half].contiguous(), sine[0, :, :half].contiguous())
+        self.position = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.prompts_read = torch.zeros((batch, 0), dtype=torch.int64, device=self.device)
+        self.tokens = torch.zeros((batch,), dtype=torch.int64, device=self.device)
+        self.history = torch.zeros((slots, batch), dtype=torch.int64, device=self.device)
+
+    def _free(self) -> None:
+        gc.collect()
+        if self.on_gpu:
+            torch.cuda.empty_cache()
+
+    def _times(self, x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+        product: torch.Tensor = self.ops.row_times(x, matrix) if x.shape[0] == 1 else functional.linear(x, matrix)
+        return product
+
+    def _pass(self, tokens: torch.Tensor, start: torch.Tensor, rows: slice) -> torch.Tensor:
+        """Hidden states (sequences x tokens, hidden) of tokens (sequences, tokens) placed from slot ``start`` on."""
+        count, length = tokens.shape
+        stream = functional.embedding(tokens.reshape(-1), self.embedding)
+        delta: torch.Tensor | None = None
+        for index, layer in enumerate(self.layers):
+            keys, values = self.keys[index][rows], self.values[index][rows]
+            x = self.ops.add_norm(stream, delta, layer.before, self.epsilon)
+            queries = self.ops.place(
+                self._times(x, layer.qkv), layer.norms, self.rotation, start, keys, values, self.heads, self.epsilon
+            )
+            if length == 1:
+                attended = self.ops.attend(queries, keys, values, start)
+            else:  # a whole prompt, from slot 0
+                attended = functional.scaled_dot_product_attention(
+                    queries.view(count, length, self.heads, self.width).transpose(1, 2),
+                    keys[:, :, :length],
+                    values[:, :, :length],
+                    is_causal=True,
+                    enable_gqa=True,
+                ).transpose(1, 2)
+            delta = self._times(attended.reshape(count * length, -1), layer.o)
+            x = self.ops.add_norm(stream, delta, layer.after, self.epsilon)
+            if layer.gate_up is not None and layer.down is not None:
+                delta = self._times(self.ops.gate(self._times(x, layer.gate_up)), layer.down)
+            else:
+                assert layer.mlp is not None
+                mixed = layer.mlp(x.view(count, length, -1))
+                delta = (mixed[0] if isinstance(mixed, tuple) else mixed).reshape(count * length, -1)
+        hidden: torch.Tensor = self.ops.add_norm(stream, delta, self.last_norm, self.epsilon)
+        return hidden
+
+    def prefill(self, prompts: torch.Tensor) -> None:
+        """Read prompts (batch, tokens) into the cache and choose each sequence's first token. Waits for the device."""
+        batch, length = prompts.shape
+        if batch != self.batch or not 2 <= length <= self.slots:
+            raise EcoRouteError(
+                f"admitted {self.batch} sequences of up to {self.slots} tokens; got {batch} of {length}"
+            )
+        if self.prompts_read.shape != prompts.shape:
+            self.reading, self.stepping = None, None
+            self.prompts_read = prompts.clone()
+            self.prompt_tokens = length
+        self.prompts_read.copy_(prompts)
+        if self.reading is None:
+            self._read()
+        else:
+            self.reading.replay()
+        self._wait()
+
+    def _read(self) -> None:
+        zero = torch.zeros((), dtype=torch.int64, device=self.device)
+        batch, length = self.prompts_read.shape
+        each = max(1, PREFILL_TOKENS // length)
+        for begin in range(0, batch, each):
+            rows = slice(begin, min(begin + each, batch))
+            hidden = self._pass(self.prompts_read[rows], zero, rows).view(rows.stop - begin, length, -1)
+            self.tokens[rows] = self._times(hidden[:, -1].contiguous(), self.head).argmax(-1)
+        self.history[0] = self.tokens
+        self.position.fill_(length)
+
+    def _step(self) -> None:
+        """One token for every sequence: read ``tokens`` at ``position``, write the next ones, move on."""
+        hidden = self._pass(self.tokens[:, None], self.position, slice(None))
+        self.tokens.copy_(self._times(hidden, self.head).argmax(-1))
+        self.position += 1
+        self.history.index_copy_(0, (self.position - self.prompt_tokens)[None], self.tokens[None])
+
+    def capture(self) -> None:
+        """After a first prefill: on a GPU, warm the kernels and capture prefill and step as CUDA graphs."""
+        if not self.on_gpu:
+            return
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(2):
+                self._read()
+                self._step()
+        torch.cuda.current_stream().wait_stream(side)
+        self._wait()
+        stepping, reading = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+        with torch.cuda.graph(stepping):
+            self._step()
+        with torch.cuda.graph(reading, pool=stepping.pool()):  # the two never run at once
+            self._read()
+        self.stepping, self.reading = stepping, reading
+        self.reading.replay()
+        self._wait()
+
+    def rewind(self) -> None:
+        """Back to the end of the prompt: the next decode generates the same tokens again."""
+        self.position.fill_(self.prompt_tokens)
+        self.tokens.copy_(self.history[0])
+
+    def decode(self, generated_tokens: int) -> tuple[float, ...]:
+        """Generate from the prompt's end until each sequence has ``generated_tokens``, the prefill's included.
+
+        Returns the seconds of each of the ``generated_tokens - 1`` steps. Waits for the device."""
+        steps = generated_tokens - 1
+        if steps < 1 or self.prompt_tokens + steps > self.slots:
+            raise EcoRouteError(f"{generated_tokens} tokens after {self.prompt_tokens} do not fit {self.slots} slots")
+        self.rewind()
+        if self.stepping is None:
+            moments = [time.perf_counter()]
+            for _ in range(steps):
+                self._step()
+                self._wait()
+                moments.append(time.perf_counter())
+            return tuple(after - before for before, after in itertools.pairwise(moments))
+        marks = [torch.cuda.Event(enable_timing=True) for _ in range(steps + 1)]
+        marks[0].record()
+        for mark in marks[1:]:
+            self.stepping.replay()
+            mark.record()
+        self._wait()
+        return tuple(before.elapsed_time(after) / 1e3 for before, after in itertools.pairwise(marks))
+
+    def generated(self, count: int) -> list[list[int]]:
+        """The first ``count`` generated token ids of each sequence."""
+        rows: list[list[int]] = self.history[:count].T.tolist()
+        return rows
+
+    def prompts(self, batch: int, tokens: int, seed: int) -> torch.Tensor:
+        """Random token ids (batch, tokens), the same for the same seed."""
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randint(0, self.vocabulary, (batch, tokens), generator=generator).to(self.device)
+
+    def reference(self, prompts: torch.Tensor, generated_tokens: int) -> list[list[int]]:
+        """Greedy tokens of transformers' own ``generate`` for the same prompts."""
+        settings = transformers.GenerationConfig(do_sample=False, max_new_tokens=generated_tokens, pad_token_id=0)
+        self.model.generation_config.eos_token_id = None  # no token ends a sequence: its length is what was asked
+        with torch.inference_mode():
+            full = self.model.generate(prompts, attention_mask=torch.ones_like(prompts), generation_config=settings)
+        rows: list[list[int]] = full[:, prompts.shape[1] :].tolist()
+        return rows
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text by the model's own tokenizer, without special tokens."""
+        if self._tokenizer is None:
+            path = Path(self.source_path)
+            if path.suffix == ".gguf":
+                self._tokenizer = transformers.AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+            else:
+                self._tokenizer = transformers.AutoTokenizer.from_pretrained(self.source_path)
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def nats(self, tokens: Sequence[int], context: int) -> float:
+        """Negative log-likelihood, in nats, of all tokens but the first.
+
+        Runs of ``context`` tokens are scored apart; each run begins with the last token of the one before."""
+        total = 0.0
+        for begin in range(0, len(tokens) - 1, context - 1):
+            run = torch.tensor(tokens[begin : begin + context], device=self.device)
+            logits = self.model(run[None, :-1], use_cache=False).logits[0].float()
+            total += float(functional.cross_entropy(logits, run[1:], reduction="sum"))
+        if not math.isfinite(total):
+            raise EcoRouteError("the model's log-likelihood is not finite: its weights or precision are unsound")
+        return total
+
+    def memory_used_gb(self) -> float | None:
+        """The most device memory that tensors have held, in GB; None on a CPU."""
+        return torch.cuda.max_memory_allocated() / 1e9 if self.on_gpu else None
+
+    def _wait(self) -> None:
+        if self.on_gpu:
+            torch.cuda.synchronize()
+
+    def close(self) -> None:
+        """Give the device's memory back."""
+        self.stepping, self.reading = None, None
+        for name in ("model", "layers", "keys", "values", "embedding", "head", "_experts"):
+            self.__dict__.pop(name, None)
+        self._free()
+
+
+def _joined(*projections: Any) -> torch.Tensor:
+    """The projections' weights as one matrix; each projection keeps a view of its rows, so nothing is held twice."""
+    matrix = torch.cat([projection.weight.detach() for projection in projections])
+    first = 0
+    for projection in projections:
+        last = first + projection.weight.shape[0]
+        projection.weight = torch.nn.Parameter(matrix[first:last], requires_grad=False)
+        first = last
+    return matrix
+
+
+assert tuple(DTYPES) == PRECISIONS

@@ -1,0 +1,345 @@
+"""One trial as data: what was to be measured, what came out, and the file that keeps it.
+
+A trial is a :class:`TrialConfig` and its outcome, :class:`Measured` or :class:`Rejected`: a failed trial is a row,
+never a zero. Gross energy and the idle power of the same session are both stored; net is derived
+(:meth:`Phase.net_j_per_token`), so the two cannot be mixed up. A figure that a device does not give is None, and
+``unavailable`` says why.
+
+A file holds one JSON object a line, written whole and synced before the next trial begins. A line torn by a crash is
+the last one; readers report it and the next writer cuts it off. One writer holds a file at a time, and a configuration
+that a file has measured cannot be written to it again.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import os
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Annotated, Any, Literal, get_args
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from ecoroute_mcp.sci import EcoRouteError
+
+Precision = Literal["bf16", "fp16", "fp32"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+WeightsSource = Literal["random", "gguf", "checkpoint"]
+DeviceKind = Literal["cuda", "cpu"]
+
+STUDENT_T_975 = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
+    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
+    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
+"""97.5 % points of Student's t for 1 to 30 degrees of freedom; beyond, the last is used, which is a little too wide."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialConfig:
+    """What one trial measures. ``occasion`` numbers separate measurements of the same thing."""
+
+    model: str
+    precision: Precision
+    batch: int
+    prompt_tokens: int
+    generated_tokens: int
+    repeats: int = 10
+    window_s: float = 2.0
+    seed: int = 0
+    occasion: int = 1
+    device: DeviceKind = "cuda"
+
+    def __post_init__(self) -> None:
+        least = {"batch": 1, "prompt_tokens": 2, "generated_tokens": 2, "repeats": 2, "occasion": 1}
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise EcoRouteError(f"{name} must be at least {value}; got {getattr(self, name)}")
+        if self.precision not in PRECISIONS:
+            raise EcoRouteError(f"precision is one of {', '.join(PRECISIONS)}; got {self.precision!r}")
+        if not 0 < self.window_s < math.inf:
+            raise EcoRouteError(f"window_s must be positive; got {self.window_s}")
+
+    @property
+    def key(self) -> str:
+        """The same for two trials exactly if they measure the same thing on the same occasion."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @property
+    def subject(self) -> str:
+        """The key without the occasion: what two occasions have in common."""
+        return json.dumps({**asdict(self), "occasion": 0}, sort_keys=True)
+
+    def __str__(self) -> str:
+        occasion = f", occasion {self.occasion}" if self.occasion > 1 else ""
+        lengths = f"{self.prompt_tokens}+{self.generated_tokens} tokens"
+        return f"{self.model} {self.precision}, batch {self.batch}, {lengths}{occasion}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """A figure over repeats: its sample standard deviation, coefficient of variation and Student's 95 % interval."""
+
+    n: int
+    mean: float
+    sd: float
+    cv: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Raises EcoRouteError for fewer than two values, or a mean that is not positive."""
+        if len(values) < 2:
+            raise EcoRouteError(f"a spread needs two values or more; got {len(values)}")
+        mean = statistics.fmean(values)
+        if not 0 < mean < math.inf:
+            raise EcoRouteError(f"a spread needs a positive, finite mean; got {mean}")
+        sd = statistics.stdev(values)
+        half = STUDENT_T_975[min(len(values) - 1, len(STUDENT_T_975)) - 1] * sd / math.sqrt(len(values))
+        return cls(n=len(values), mean=mean, sd=sd, cv=sd / mean, low=mean - half, high=mean + half)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """A stretch of uninterrupted work. ``tokens`` counts what the phase is about: tokens read, or tokens generated.
+
+    ``energy_j`` is the energy counter's, or the polled power's where ``polled`` says so; ``polled_j`` is always the
+    latter. ``updates`` is how often the reading behind ``energy_j`` changed within the window."""
+
+    seconds: float
+    tokens: int
+    energy_j: float | None
+    polled_j: float | None
+    updates: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """The windows of prefill or of decode, and their spreads: joules per token are gross."""
+
+    windows: tuple[Window, ...]
+    tokens_per_s: Spread
+    j_per_token: Spread | None
+
+    @classmethod
+    def of(cls, windows: Sequence[Window]) -> Phase:
+        joules = [window.energy_j / window.tokens for window in windows if window.energy_j is not None]
+        return cls(
+            windows=tuple(windows),
+            tokens_per_s=Spread.of([window.tokens / window.seconds for window in windows]),
+            j_per_token=Spread.of(joules) if len(joules) == len(windows) else None,
+        )
+
+    def net_j_per_token(self, idle_w: float | None) -> float | None:
+        """Gross less the idle power for as long as the tokens took; may be negative, never clamped."""
+        if self.j_per_token is None or idle_w is None:
+            return None
+        seconds = sum(window.seconds for window in self.windows)
+        return self.j_per_token.mean - idle_w * seconds / sum(window.tokens for window in self.windows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Where the weights came from and what was loaded, read off the loaded tensors."""
+
+    source: WeightsSource
+    revision: str
+    dtype: str
+    parameters: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """The device and what drove it."""
+
+    name: str
+    uuid: str | None
+    driver: str | None
+    memory_gb: float | None
+    software: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """The device during the trial's windows; ``throttled_s`` maps each reason seen to the seconds it was in force."""
+
+    start_c: float | None
+    end_c: float | None
+    hottest_c: float | None
+    sm_mhz_mean: float | None
+    memory_mhz_mean: float | None
+    throttled_s: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """Bits per byte of a text; comparable only between rows with the same ``text_sha256``."""
+
+    bits_per_byte: float
+    text: str
+    text_sha256: str
+    text_bytes: int
+    tokens: int
+    context: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A completed trial. ``energy_source`` says how joules were read; ``gates_failed`` why not to trust it.
+
+    ``step_ms`` holds percentiles of single decode steps, each timed on its own. ``bandwidth_fraction`` is the bytes
+    that a step must move, at the mean cached length, over the mean step's time and the run's copy bandwidth."""
+
+    config: TrialConfig
+    started_at: datetime.datetime
+    machine: Machine
+    weights: Weights
+    energy_source: Literal["counter", "polled", "none"]
+    idle_w: float | None
+    idle_s: float | None
+    prefill: Phase
+    decode: Phase
+    step_ms: dict[str, float]
+    step_gb: float | None
+    copy_gb_per_s: float | None
+    bandwidth_fraction: float | None
+    memory_used_gb: float | None
+    conditions: Conditions
+    quality: Quality | None
+    unavailable: dict[str, str]
+    gates_failed: tuple[str, ...]
+    outcome: Literal["measured"] = "measured"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejected:
+    """A trial that could not be completed, and why."""
+
+    config: TrialConfig
+    at: datetime.datetime
+    reason: str
+    outcome: Literal["rejected"] = "rejected"
+
+
+Trial = Measured | Rejected
+_TRIAL: TypeAdapter[Measured | Rejected] = TypeAdapter(Annotated[Trial, Field(discriminator="outcome")])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """What a file holds. ``torn`` is an incomplete last line's text; ``whole_bytes`` is where the complete ones end."""
+
+    trials: tuple[Trial, ...] = ()
+    torn: str | None = None
+    whole_bytes: int = field(default=0, repr=False)
+
+    @property
+    def measured(self) -> tuple[Measured, ...]:
+        return tuple(trial for trial in self.trials if isinstance(trial, Measured))
+
+
+def dump(trial: Trial) -> bytes:
+    """One line, newline included."""
+    return _TRIAL.dump_json(trial) + b"\n"
+
+
+def read(path: Path) -> Rows:
+    """Every complete line of a file. Raises EcoRouteError, naming file and line, for a line that is not a trial."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return Rows()
+    whole, _, rest = content.rpartition(b"\n")
+    trials = []
+    keys: set[str] = set()
+    for number, line in enumerate(whole.split(b"\n") if whole else (), start=1):
+        try:
+            trial = _TRIAL.validate_json(line, extra="forbid")
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise EcoRouteError(f"{path}, line {number}: not a trial ({where}: {first['msg']})") from error
+        if isinstance(trial, Measured):
+            if trial.config.key in keys:
+                raise EcoRouteError(
+                    f"{path}, line {number}: measures {trial.config} a second time; remove one of the lines"
+                )
+            keys.add(trial.config.key)
+        trials.append(trial)
+    return Rows(trials=tuple(trials), torn=rest.decode(errors="replace") or None, whole_bytes=len(content) - len(rest))
+
+
+def read_all(folder: Path) -> tuple[Rows, ...]:
+    """The files of a folder, by name."""
+    return tuple(read(path) for path in sorted(folder.glob("*.jsonl")))
+
+
+class Log:
+    """A file of trials, held open by one writer. Use as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises EcoRouteError if another process writes to the file, or if it holds anything but trials."""
+        import fcntl
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._file: IO[bytes] = path.open("ab")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.close()
+            raise EcoRouteError(f"another run is writing to {path}: wait for it, or name another file") from error
+        try:
+            rows = read(path)
+        except EcoRouteError:
+            self._file.close()
+            raise
+        self.torn = rows.torn
+        if rows.torn is not None:
+            self._file.truncate(rows.whole_bytes)
+            os.fsync(self._file.fileno())
+        self._done = {trial.config.key for trial in rows.measured}
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def remaining(self, plan: Iterable[TrialConfig]) -> list[TrialConfig]:
+        """The plan's configurations that the file has not measured, each once; a rejected one is tried again."""
+        first = {config.key: config for config in plan if config.key not in self._done}
+        return list(first.values())
+
+    def append(self, trial: Trial) -> None:
+        """Write one line and sync it. Raises EcoRouteError for a configuration that the file has measured already."""
+        if trial.config.key in self._done:
+            raise EcoRouteError(
+                f"{self.path} has measured {trial.config} already: raise its occasion to measure it again"
+            )
+        self._file.write(dump(trial))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        if isinstance(trial, Measured):
+            self._done.add(trial.config.key)
+
+
+def configs_from(path: Path) -> list[TrialConfig]:
+    """Configurations from a JSON file: a list of objects with the fields of TrialConfig. Unknown fields are refused."""
+    try:
+        document: Any = json.loads(path.read_text(encoding="utf-8"))
+        return TypeAdapter(list[TrialConfig]).validate_python(document, extra="forbid")
+    except (OSError, json.JSONDecodeError) as error:
+        raise EcoRouteError(f"cannot read configurations from {path}: {error}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise EcoRouteError(f"{path}: {where}: {first['msg']}") from error

