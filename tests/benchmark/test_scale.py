@@ -7,6 +7,7 @@ import io
 import json
 import math
 from dataclasses import fields, replace
+from datetime import date, timedelta
 from pathlib import Path
 from typing import get_args
 
@@ -16,7 +17,7 @@ import yaml
 
 from benchmark import scale
 from benchmark.__main__ import DATA, main
-from benchmark.scale import Cell, Report, Table
+from benchmark.scale import Background, Cell, Report, Table
 from ecoroute_mcp.catalogue import Effort, Quality
 from ecoroute_mcp.sci import EcoRouteError
 
@@ -65,7 +66,7 @@ def test_known_abilities_are_recovered_within_their_stated_errors() -> None:
 
 def test_held_out_groups_of_a_known_world_are_predicted_and_covered() -> None:
     table = Table(synthetic()[0])
-    figures = scale.held_out(table, scale.SHIPPED, table.row * len(table.families) + table.family).figures()
+    figures = scale.held_out(table, scale.SHIPPED, table.held).figures()
     assert figures["cells"] == len(table.z)
     assert isinstance(figures["r"], float)
     assert isinstance(figures["coverage_90"], float)
@@ -89,6 +90,8 @@ def test_columns_of_one_leaderboard_count_less_than_leaderboards() -> None:
     fitted.noise_var[:] = 0.2
     fitted.family_model_var[:] = 0.1
     fitted.family_row_var[:] = 0.1
+    fitted.group_var[:] = 0.0
+    fitted.effects_cov[:] = 0.0
     fitted.model_var, fitted.row_var = 1.0, 0.0
     _, error = fitted.abilities(in_site)
     # var = 1 - 1 / (1 + 0.1 + 0.1 + 0.2 / 4), by hand
@@ -102,6 +105,110 @@ def test_higher_in_every_cell_is_higher_on_the_scale() -> None:
         table = Table([*cells, *better])
         mean, _ = scale.fit(table, scale.SHIPPED, iterations=10).abilities(np.arange(len(table.z)))
         assert mean[table.rows.index(("z-better", "default"))] > mean[table.rows.index((model, "default"))]
+
+
+def test_families_of_one_group_of_tasks_are_not_independent_witnesses() -> None:
+    """By hand: cells t + k + e of variance 1 + 1/2 + 1/4; two of one group covary by 3/2, of two groups by 1."""
+    names = ("bp_toolathlon", "bp_mcpatlas", "bp_gpqa_diamond")
+    cells = [
+        Cell(model=f"m-{model:02d}", effort="default", benchmark=name, value=float(model % 7 + index), files=("f.csv",))
+        for model in range(12)
+        for index, name in enumerate(names)
+    ]
+    table = Table(cells)
+    fitted = scale.fit(table, scale.SHIPPED, iterations=1)
+    fitted.loading[:], fitted.noise_var[:], fitted.group_var[:] = 1.0, 0.25, 0.5
+    fitted.family_model_var[:], fitted.family_row_var[:] = 0.0, 0.0
+    fitted.model_var, fitted.row_var = 1.0, 0.0
+    fitted.effects_cov[:] = 0.0
+    label = np.array([cell.benchmark for cell in table.cells])
+    _, agents = fitted.abilities(np.flatnonzero(np.isin(label, names[:2])))
+    _, mixed = fitted.abilities(np.flatnonzero(np.isin(label, names[1:])))
+    assert agents == pytest.approx(math.sqrt(1 - 2 / (1.75 + 1.5)))
+    assert mixed == pytest.approx(math.sqrt(1 - 2 / (1.75 + 1.0)))
+
+
+def test_makers_scores_are_held_out_with_the_default_row() -> None:
+    """The same score can stand under two levels, so neither may be left to predict the other."""
+    cells, _ = synthetic(models=40)
+    name = cells[0].benchmark
+    model = cells[0].model
+    stated = replace(cells[0], effort="max", files=("benchpress_matrix.csv",))
+    third = replace(cells[0], effort="high")
+    table = Table([*cells, stated, third])
+    held = {cell.effort: label for cell, label in zip(table.cells, table.held, strict=True) if cell.model == model}
+    of_benchmark = {
+        cell.effort: label
+        for cell, label in zip(table.cells, table.held, strict=True)
+        if cell.model == model and cell.benchmark == name
+    }
+    assert of_benchmark["max"] == of_benchmark["default"] != of_benchmark["high"]
+    assert set(held) == {"default", "max", "high"}
+
+
+def dated(truth: dict[str, float]) -> dict[str, Background]:
+    """Backgrounds whose release date tells ability exactly: half a year for one standard deviation."""
+    return {
+        model: Background(
+            maker="one",
+            reasons=False,
+            released_on=scale.DATE_ZERO + timedelta(days=round(182.5 * ability)),
+            open_params_b=None,
+        )
+        for model, ability in truth.items()
+    }
+
+
+def test_a_background_helps_where_little_is_known() -> None:
+    cells, truth = synthetic()
+    plain, informed = Table(cells), Table(cells, (), dated(truth))
+    without = scale.held_out(plain, scale.SHIPPED, plain.model)
+    with_dates = scale.held_out(informed, scale.SHIPPED, informed.model)
+    before, after = without.figures(), with_dates.figures()
+    assert before["r"] is not None
+    assert after["r"] is not None
+    assert after["r"] > 0.75 > 0.2 > before["r"]
+    assert after["coverage_90"] is not None
+    assert 0.85 <= after["coverage_90"] <= 0.95
+
+
+def test_a_row_that_rests_on_its_background_is_untested() -> None:
+    """One poor cell of a model that its date places well: no tier, and the report says by how much it misses."""
+    cells, truth = synthetic()
+    kept = [cell for cell in cells if cell.model != "m-000"]
+    lone = next(cell for cell in cells if cell.model == "m-000")
+    fitted = scale.fit(Table([*kept, lone], (), dated(truth)), scale.SHIPPED)
+    refused = scale.untested(fitted, inflation=1.0)
+    error = refused["m-000@default"]
+    assert error is not None
+    assert error > scale.SE_LIMIT
+    assert "m-000" not in {row.model for row in scale.qualities(fitted, 1.0)}
+    assert all(error is None or error > scale.SE_LIMIT for error in refused.values())
+
+
+def test_a_score_of_an_unnamed_effort_gets_no_row() -> None:
+    cells, _ = synthetic()
+    model = cells[0].model
+    table = Table([*cells, *(replace(cell, effort="reported") for cell in cells if cell.model == model)])
+    fitted = scale.fit(table, scale.SHIPPED, iterations=10)
+    assert (model, "reported") in table.rows
+    assert scale.untested(fitted, 1.0)[f"{model}@reported"] is None
+    assert {row.effort for row in scale.qualities(fitted, 1.0)} == {"default"}
+
+
+def test_covariates_by_hand() -> None:
+    known = {
+        "a": Background(maker="x", reasons=True, released_on=date(2026, 9, 1), open_params_b=150 * math.e),
+        "b": Background(maker="y", reasons=False, released_on=None, open_params_b=None),
+    }
+    cells = [
+        Cell(model=model, effort="default", benchmark="bp_ifeval", value=value, files=("f.csv",))
+        for value, model in enumerate(["a", "b", *(f"m-{index}" for index in range(10))])
+    ]
+    lines = Table(cells, (), known).background
+    assert lines[0] == pytest.approx([1, 0, 0.7, 0, 1, 1, 0, 1, 0])
+    assert lines[1] == pytest.approx([0, 0, 0, 1, 0, 0, 1, 0, 1])
+    assert not lines[2:].any()
 
 
 def test_order_of_the_cells_does_not_matter() -> None:
@@ -136,6 +243,7 @@ def test_tiers_have_equal_width_and_open_ends(theta: float, tier: int) -> None:
         ("gemini-2.5-flash-lite", "preview|no|thinking", "none"),
         ("grok-4.20", "beta|nonreasoning", "none"),
         ("gpt-6-sol", "max", "max"),
+        ("gpt-5.4", "reported", "reported"),
     ],
 )
 def test_the_effort_of_a_variant(model: str, variant: str, effort: str) -> None:
@@ -227,7 +335,8 @@ def test_the_command_reads_scores_and_prints_json(tmp_path: Path, capsys: pytest
     path.write_text("\n".join([HEADER, *lines]), encoding="utf-8")
     assert main(["scale", "--scores", str(path), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["rows"] == len(report["quality"]) == sum(report["rows_per_tier"].values()) == 40
+    assert report["rows"] == len(report["quality"]) == sum(report["rows_per_tier"].values())
+    assert report["rows"] + len(report["untested"]["rows"]) == 40
     assert report["quality"][0]["sources"] == ["f", "quality-scale-v1"]
     assert main(["scale", "--scores", str(path)]) == 0
     plain = capsys.readouterr().out
@@ -254,8 +363,8 @@ def test_held_out_cells_are_covered_and_predicted_as_well_as_reported(committed:
     low, high = scale.BAR_COVERAGE
     assert low <= grouped["all"]["coverage_90"] <= high
     assert low <= grouped["row_known"]["coverage_90"] <= high
-    assert grouped["all"]["r"] >= 0.75
-    assert grouped["model_known"]["r"] >= 0.80
+    assert grouped["all"]["r"] >= 0.83
+    assert grouped["model_known"]["r"] >= 0.84
     assert 0.88 <= committed.document["theta_coverage"]["flat_inflated"] <= 0.96
     bars = committed.document["bars"]
     assert bars["grouped_r"]["reached"] == (grouped["all"]["r"] >= scale.BAR_R)
@@ -263,7 +372,7 @@ def test_held_out_cells_are_covered_and_predicted_as_well_as_reported(committed:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="measured r is in data/quality_validation.yaml; one factor and these cells do not reach it")
+@pytest.mark.xfail(strict=True, reason="measured r is in data/quality_validation.yaml; these cells do not reach it")
 def test_held_out_cells_are_predicted_to_the_bar(committed: Report) -> None:
     assert committed.document["grouped_cross_validation"]["all"]["r"] >= scale.BAR_R
 
