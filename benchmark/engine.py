@@ -336,6 +336,8 @@ class Engine:
         self.keys: list[torch.Tensor] = []
         self.values: list[torch.Tensor] = []
         self._free()
+        if self.on_gpu:
+            torch.cuda.reset_peak_memory_stats()
         self.batch, self.slots = batch, slots
         make = {"dtype": self.head.dtype, "device": self.device}
         shape = (batch, self.groups, slots, self.width)
@@ -524,7 +526,7 @@ class Engine:
         return total
 
     def memory_used_gb(self) -> float | None:
-        """The most device memory that tensors have held, in GB; None on a CPU."""
+        """The most device memory that tensors have held since :meth:`admit`, in GB; None on a CPU."""
         return torch.cuda.max_memory_allocated() / 1e9 if self.on_gpu else None
 
     def _wait(self) -> None:
