@@ -15,7 +15,6 @@ class Guard:
     """A trial begins at or below ``start_c`` and is given up where cooling to it takes longer than ``patience_s``."""
 
     start_c: float = 60.0
-    limit_c: float = 85.0
     patience_s: float = 300.0
 
     def wait_until_cool(

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from ecoroute_mcp.sci import Basis, EcoRouteError, Estimate
 
 Ability = Literal["vision", "tools", "reasoning"]
+Precision = Literal["bf16", "fp16", "fp8", "fp4"]
 Availability = Literal["current", "deprecated", "retired"]
 Effort = Literal["default", "none", "minimal", "low", "medium", "thinking", "high", "xhigh", "max"]
 
@@ -193,7 +194,7 @@ class MeasuredEnergy:
     model: str
     device: str
     devices: int
-    precision: str
+    precision: Precision
     batch: float
     decode_j_per_token: Estimate
     tokens_per_s: float
@@ -271,7 +272,7 @@ class Catalogue:
             ("aliases", "model", "models", "id"),
             ("quality", "model", "models", "id"),
             ("measured_energy", "model", "models", "id"),
-            ("measured_energy", "device", "devices", "id"),
+            ("measured_energy", "device", "energy_laws", "device"),
             ("energy_laws", "device", "devices", "id"),
             ("models", "provider", "providers", "id"),
             ("task_kinds", "min_tier", "tiers", "tier"),

@@ -25,7 +25,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ecoroute_mcp.catalogue import Catalogue, Device, EnergyLaw, MeasuredEnergy, Model, Provider
+from ecoroute_mcp.catalogue import Catalogue, Device, EnergyLaw, MeasuredEnergy, Model, Precision, Provider
 from ecoroute_mcp.sci import JOULES_PER_KWH, SECONDS_PER_YEAR, Basis, EcoRouteError, Estimate, weakest
 
 GRAMS_PER_KG = 1000.0
@@ -260,7 +260,7 @@ class Method:
         return _pooled(energy, basis, sources), _pooled(seconds, basis, sources), how
 
 
-_BYTES = {"bfloat16": 2.0, "fp16": 2.0, "fp8": 1.0, "fp4": 0.5}
+_BYTES: dict[Precision, float] = {"bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "fp4": 0.5}
 
 
 def predict(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from statistics import quantiles
 
 import pytest
 
-from ecoroute_mcp.catalogue import Catalogue, EnergyLaw, MeasuredEnergy, Model
+from ecoroute_mcp.catalogue import Catalogue, EnergyLaw, MeasuredEnergy, Model, Precision
 from ecoroute_mcp.energy import Method, UnknownEnergy, devices_needed, features, middle, predict
 from ecoroute_mcp.sci import EcoRouteError, Estimate
 
@@ -88,7 +88,7 @@ def test_what_models_share_drops_out_of_their_own_interval(catalogue: Catalogue)
     assert own.prefill_j == middle(own.prefill_j)
 
 
-def measured(batch: float, joules: float, *, precision: str = "fp8", device: str = "H100 SXM") -> MeasuredEnergy:
+def measured(batch: float, joules: float, *, precision: Precision = "fp8", device: str = "H100 SXM") -> MeasuredEnergy:
     return MeasuredEnergy(
         model="m",
         device=device,
@@ -114,9 +114,16 @@ def test_a_measurement_made_otherwise_is_carried_by_the_laws_ratio(catalogue: Ca
     # bf16 at batch 16 on a B200, measured at 1.5 times what that device's law says there.
     law = next(law for law in catalogue.energy_laws if law.device == "B200 SXM")
     there = predict(law, params_total_b=8, params_active_b=8, bytes_per_param=2, devices=1, batch=16)
-    row = measured(16, 1.5 * there, precision="bfloat16", device="B200 SXM")
+    row = measured(16, 1.5 * there, precision="bf16", device="B200 SXM")
     footprint = Method(replace(catalogue, measured_energy=(row,))).footprint(model(8, 8))
     assert footprint.decode_j.mid == pytest.approx(1.5 * 0.104708125, rel=1e-12)
+
+
+def test_a_measurement_on_a_device_without_a_law_is_refused(catalogue: Catalogue) -> None:
+    tables = {table.name: getattr(catalogue, table.name) for table in fields(catalogue)}
+    row = replace(catalogue.measured_energy[0], device="GB10")
+    with pytest.raises(EcoRouteError, match="measured_energy: device 'GB10' is not in energy_laws"):
+        Catalogue.checked(**{**tables, "measured_energy": (row,)})
 
 
 def test_several_measurements_give_their_mean_ratio_and_range(catalogue: Catalogue) -> None:
@@ -126,7 +133,7 @@ def test_several_measurements_give_their_mean_ratio_and_range(catalogue: Catalog
         here = predict(law, params_total_b=8, params_active_b=8, bytes_per_param=1, devices=1, batch=batch)
         return measured(batch, ratio * here)
 
-    rows = (at(32, 0.5), at(128, 2.0), at(500, 9.0), measured(64, 7.0, precision="bfloat16"))
+    rows = (at(32, 0.5), at(128, 2.0), at(500, 9.0), measured(64, 7.0, precision="bf16"))
     footprint = Method(replace(catalogue, measured_energy=rows), shared=False).footprint(model(8, 8))
     # Batch 500 lies outside the span, bf16 beside the reference precision: neither counts. 0.5 and 2 have mean 1.
     assert footprint.decode_j.mid == pytest.approx(0.104708125, rel=1e-12)

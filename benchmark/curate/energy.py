@@ -11,6 +11,7 @@ from pathlib import Path
 
 UPSTREAM = "mlenergy_v3.csv"
 TEXT_WORKLOADS = ("lm-arena-chat", "gpqa", "sourcegraph-fim")
+PRECISIONS = {"bfloat16": "bf16", "fp8": "fp8"}
 DEVICES = {"H100": "H100 SXM", "B200": "B200 SXM"}
 MODELS = {
     "Qwen/Qwen3-8B": "qwen3-8b",
@@ -47,7 +48,7 @@ def tables(upstream: Path) -> dict[str, list[dict[str, str]]]:
                 "model": MODELS[row["model"]],
                 "device": DEVICES[row["gpu"]],
                 "devices": row["n_gpus"],
-                "precision": row["precision"],
+                "precision": PRECISIONS[row["precision"]],
                 "batch": f"{float(row['avg_batch']):.6g}",
                 "decode_j_per_token.low": joules,
                 "decode_j_per_token.mid": joules,
