@@ -27,10 +27,10 @@ import torch
 import torch.nn.functional as functional
 import transformers
 
-from benchmark.trial import PRECISIONS, TrialConfig, Weights, WeightsSource
+from benchmark.trial import Precision, TrialConfig, Weights, WeightsSource
 from ecoroute_mcp.sci import EcoRouteError
 
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+DTYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def _qwen3(
@@ -550,6 +550,3 @@ def _joined(*projections: Any) -> torch.Tensor:
         projection.weight = torch.nn.Parameter(matrix[first:last], requires_grad=False)
         first = last
     return matrix
-
-
-assert tuple(DTYPES) == PRECISIONS

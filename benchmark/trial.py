@@ -27,9 +27,11 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from ecoroute_mcp.sci import EcoRouteError
 
-Precision = Literal["bf16", "fp16", "fp32"]
+Precision = Literal["bf16", "fp16", "fp32", "int8", "int8-pure", "nf4", "gptq", "awq", "as-served"]
+"""``int8`` and ``nf4`` are bitsandbytes', ``int8-pure`` without the part for outliers (threshold 0); ``gptq`` and
+``awq`` are checkpoints already quantised; ``as-served`` is what an endpoint holds, which cannot be checked."""
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-WeightsSource = Literal["random", "gguf", "checkpoint"]
+WeightsSource = Literal["random", "gguf", "checkpoint", "served"]
 DeviceKind = Literal["cuda", "cpu"]
 
 STUDENT_T_975 = (
@@ -42,7 +44,10 @@ STUDENT_T_975 = (
 
 @dataclass(frozen=True, kw_only=True)
 class TrialConfig:
-    """What one trial measures. ``occasion`` numbers separate measurements of the same thing."""
+    """What one trial measures. ``occasion`` numbers separate measurements of the same thing.
+
+    ``eager`` does without CUDA graphs; ``endpoint`` is the base URL of a server that runs the model, None for this
+    process."""
 
     model: str
     precision: Precision
@@ -54,6 +59,8 @@ class TrialConfig:
     seed: int = 0
     occasion: int = 1
     device: DeviceKind = "cuda"
+    eager: bool = False
+    endpoint: str | None = None
 
     def __post_init__(self) -> None:
         least = {"batch": 1, "prompt_tokens": 2, "generated_tokens": 2, "repeats": 2, "occasion": 1}
@@ -64,6 +71,8 @@ class TrialConfig:
             raise EcoRouteError(f"precision is one of {', '.join(PRECISIONS)}; got {self.precision!r}")
         if not 0 < self.window_s < math.inf:
             raise EcoRouteError(f"window_s must be positive; got {self.window_s}")
+        if (self.precision == "as-served") != (self.endpoint is not None):
+            raise EcoRouteError("an endpoint's precision is 'as-served', and no other's is: its weights are not seen")
 
     @property
     def key(self) -> str:
@@ -78,7 +87,8 @@ class TrialConfig:
     def __str__(self) -> str:
         occasion = f", occasion {self.occasion}" if self.occasion > 1 else ""
         lengths = f"{self.prompt_tokens}+{self.generated_tokens} tokens"
-        return f"{self.model} {self.precision}, batch {self.batch}, {lengths}{occasion}"
+        eager = ", eager" if self.eager else ""
+        return f"{self.model} {self.precision}, batch {self.batch}, {lengths}{eager}{occasion}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +189,9 @@ class Conditions:
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """Bits per byte of a text; comparable only between rows with the same ``text_sha256``."""
+    """Bits per byte of a text; comparable only between rows with the same ``text_sha256``.
+
+    ``tasks_passed`` of ``tasks`` coding tasks; likewise comparable only within one ``tasks_sha256``."""
 
     bits_per_byte: float
     text: str
@@ -187,6 +199,9 @@ class Quality:
     text_bytes: int
     tokens: int
     context: int
+    tasks_passed: int | None = None
+    tasks: int | None = None
+    tasks_sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,13 +209,14 @@ class Measured:
     """A completed trial. ``energy_source`` says how joules were read; ``gates_failed`` why not to trust it.
 
     ``step_ms`` holds percentiles of single decode steps, each timed on its own. ``bandwidth_fraction`` is the bytes
-    that a step must move, at the mean cached length, over the mean step's time and the run's copy bandwidth."""
+    that a step must move, at the mean cached length, over the mean step's time and the run's copy bandwidth.
+    ``step`` says what ran the decode step; ``paused_s`` how long the trial rested to cool between windows."""
 
     config: TrialConfig
     started_at: datetime.datetime
     machine: Machine
     weights: Weights
-    energy_source: Literal["counter", "polled", "none"]
+    energy_source: Literal["counter", "polled", "rapl", "none"]
     idle_w: float | None
     idle_s: float | None
     prefill: Phase
@@ -214,6 +230,8 @@ class Measured:
     quality: Quality | None
     unavailable: dict[str, str]
     gates_failed: tuple[str, ...]
+    step: str = "fused kernels, CUDA graphs"
+    paused_s: float = 0.0
     outcome: Literal["measured"] = "measured"
 
 
