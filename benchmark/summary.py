@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from benchmark.trial import Measured, Phase, Rejected, Rows
 
@@ -94,6 +95,18 @@ def medians(files: Iterable[Rows]) -> Medians:
         counter_against_polled=_median(gaps),
         occasions=_occasions(measured),
     )
+
+
+def document(files: Sequence[Rows]) -> dict[str, Any]:
+    """Every figure as plain data for JSON."""
+    trials = [trial for rows in files for trial in rows.trials]
+    return {
+        "trials": [asdict(line(trial)) for trial in trials if isinstance(trial, Measured)],
+        "medians": asdict(medians(files)),
+        "rejected": [
+            {"config": asdict(trial.config), "reason": trial.reason} for trial in trials if isinstance(trial, Rejected)
+        ],
+    }
 
 
 def _occasions(measured: Sequence[Measured]) -> dict[str, float]:
