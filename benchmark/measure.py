@@ -2,8 +2,9 @@
 
 Each phase is one stretch of uninterrupted load: a lead-in that is not counted, ``repeats`` windows back to back, and a
 tail that is not counted either, so that the energy counter's last change lies beyond the last window. A window is a
-whole number of passes and lasts at least ``window_s``. Loading, compiling, warming and judging quality lie outside all
-windows.
+whole number of passes and lasts at least ``window_s``; of a pass that counts in part (a server's, :class:`Work`), the
+window holds that part's time, energy and tokens alone. Loading, compiling, warming and judging quality lie outside all
+windows. There is this one loop for every :class:`Engine`.
 
 A trial that fails a gate is kept and says which. The gates: the spread of throughput and of energy, too few changes of
 the reading in a window, and thermal throttling.
@@ -16,14 +17,12 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from benchmark.meter import THERMAL_EVENTS, Meter, Recorder, Trace
 from benchmark.thermal import Guard
-from benchmark.trial import Conditions, Machine, Measured, Phase, Quality, TrialConfig, Window
-
-if TYPE_CHECKING:
-    from benchmark.engine import Engine
+from benchmark.trial import Conditions, Machine, Measured, Phase, Quality, TrialConfig, Weights, Window
 
 WARM_S = 1.5
 IDLE_SETTLE_S = 1.0
@@ -38,6 +37,53 @@ THERMAL_SHARE = 0.01
 """The gates. Thermal throttling may cover this share of the windows' time."""
 
 Span = tuple[float, float]
+"""Begin and end of a stretch, on the clock of time.perf_counter."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What counts of one pass: its tokens, the seconds of each of its steps, and the stretch in which they were done,
+    None for all of the call."""
+
+    tokens: int
+    steps: tuple[float, ...] = ()
+    span: Span | None = None
+
+
+class Engine(Protocol):
+    """What runs a model: in this process, or a server behind an endpoint.
+
+    Where all of a call counts and does exactly what was asked, ``prefill`` gives None and ``decode`` the seconds of its
+    steps; an engine of which less counts gives a :class:`Work`."""
+
+    @property
+    def weights(self) -> Weights:
+        """Where the weights came from and what was loaded."""
+
+    @property
+    def step(self) -> str:
+        """What runs the decode step."""
+
+    def prompts(self, batch: int, tokens: int, seed: int) -> Any:
+        """``batch`` prompts of ``tokens`` tokens, for :meth:`prefill`."""
+
+    def admit(self, batch: int, slots: int) -> None:
+        """Make room for ``batch`` sequences of up to ``slots`` tokens."""
+
+    def prefill(self, prompts: Any) -> Work | None:
+        """Read the prompts; return once they are read."""
+
+    def capture(self) -> None:
+        """After a first prefill: whatever makes the next passes fast."""
+
+    def decode(self, generated_tokens: int) -> Work | tuple[float, ...]:
+        """Generate until each sequence has so many tokens, the prefill's first one included; return once it has."""
+
+    def step_bytes(self, length: float) -> float | None:
+        """Bytes that one decode step must move at a cached length; None where that is not known."""
+
+    def memory_used_gb(self) -> float | None:
+        """The most device memory held since :meth:`admit`; None where that is not known."""
 
 
 def measure(
@@ -62,21 +108,20 @@ def measure(
     engine.admit(config.batch, config.prompt_tokens + config.generated_tokens)
     engine.prefill(prompts)
     engine.capture()
-    steps: list[float] = []
-
-    def generate() -> None:
-        steps.extend(engine.decode(config.generated_tokens))
-
-    def read() -> None:
-        engine.prefill(prompts)
-
-    _for_at_least(WARM_S if meter is not None else 0.0, generate)
     read_tokens = config.batch * config.prompt_tokens
     made_tokens = config.batch * (config.generated_tokens - 1)
+
+    def read() -> Work:
+        return engine.prefill(prompts) or Work(tokens=read_tokens)
+
+    def generate() -> Work:
+        done = engine.decode(config.generated_tokens)
+        return done if isinstance(done, Work) else Work(tokens=made_tokens, steps=done)
+
+    _for_at_least(WARM_S if meter is not None else 0.0, generate)
     if meter is None:
-        read_spans, read_counts = _windows(config, read, read_tokens, edge_s=0.0)
-        steps.clear()
-        made_spans, made_counts = _windows(config, generate, made_tokens, edge_s=0.0)
+        readings = _windows(config, read, edge_s=0.0)
+        makings = _windows(config, generate, edge_s=0.0)
         idle, trace = None, Trace(())
     else:
         with Recorder(meter) as recorder:
@@ -85,19 +130,22 @@ def measure(
             time.sleep(IDLE_S)
             idle = (idle_begin, time.perf_counter())
             time.sleep(EDGE_S)
-            read_spans, read_counts = _windows(config, read, read_tokens, edge_s=EDGE_S)
-            steps.clear()
-            made_spans, made_counts = _windows(config, generate, made_tokens, edge_s=EDGE_S)
+            readings = _windows(config, read, edge_s=EDGE_S)
+            makings = _windows(config, generate, edge_s=EDGE_S)
         trace = recorder.trace()
     unavailable = dict(meter.identity.unavailable) if meter is not None else {"energy": no_energy or "no meter"}
     polled_only = meter is not None and "energy_j" in meter.identity.unavailable
-    prefill = Phase.of(_metered(read_spans, read_counts, trace, polled_only))
-    decode = Phase.of(_metered(made_spans, made_counts, trace, polled_only))
-    span = (read_spans[0][0], made_spans[-1][1])
-    conditions = _conditions(trace, span)
+    prefill = Phase.of([stretch.metered(trace, polled_only) for stretch in readings])
+    decode = Phase.of([stretch.metered(trace, polled_only) for stretch in makings])
+    steps = [seconds for stretch in makings for seconds in stretch.steps]
+    conditions = _conditions(trace, [span for stretch in (*readings, *makings) for span in stretch.spans])
     idle_j = None if idle is None else trace.polled_j(*idle) if polled_only else trace.energy_j(*idle)
     step_bytes = engine.step_bytes(config.prompt_tokens + config.generated_tokens / 2)
-    fraction = None if copy_gb_per_s is None else step_bytes / 1e9 / copy_gb_per_s / statistics.fmean(steps)
+    fraction = None
+    if step_bytes is None:
+        unavailable |= dict.fromkeys(("step_gb", "bandwidth_fraction"), "the bytes that a step must move are not known")
+    elif copy_gb_per_s is not None:
+        fraction = step_bytes / 1e9 / copy_gb_per_s / statistics.fmean(steps)
     return Measured(
         config=config,
         started_at=started_at,
@@ -109,7 +157,7 @@ def measure(
         prefill=prefill,
         decode=decode,
         step_ms=percentiles_ms(steps),
-        step_gb=step_bytes / 1e9,
+        step_gb=None if step_bytes is None else step_bytes / 1e9,
         copy_gb_per_s=copy_gb_per_s,
         bandwidth_fraction=fraction,
         memory_used_gb=engine.memory_used_gb(),
@@ -117,6 +165,7 @@ def measure(
         quality=quality,
         unavailable=unavailable,
         gates_failed=gates_failed(prefill, decode, conditions, metered=meter is not None),
+        step=engine.step,
     )
 
 
@@ -153,55 +202,83 @@ def percentiles_ms(steps: Sequence[float]) -> dict[str, float]:
     return {name: value * 1e3 for name, value in found.items()}
 
 
-def _for_at_least(seconds: float, work: Callable[[], None]) -> int:
-    """Repeat the work until it has lasted that long; at least once. Returns how often it ran."""
+@dataclass(frozen=True)
+class _Stretch:
+    """A window as it was worked: the stretches that count, their tokens, and the seconds of their steps."""
+
+    spans: list[Span]
+    tokens: int
+    steps: list[float]
+
+    def metered(self, trace: Trace, polled_only: bool) -> Window:
+        polled = _total([trace.polled_j(*span) for span in self.spans])
+        return Window(
+            seconds=sum(end - begin for begin, end in self.spans),
+            tokens=self.tokens,
+            energy_j=polled if polled_only else _total([trace.energy_j(*span) for span in self.spans]),
+            polled_j=polled,
+            updates=sum(trace.updates(*span) for span in self.spans),
+        )
+
+
+def _total(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+def _for_at_least(seconds: float, work: Callable[[], object]) -> None:
+    """Repeat the work until it has lasted that long; at least once."""
     until = time.perf_counter() + seconds
-    runs = 0
-    while not runs or time.perf_counter() < until:
+    work()
+    while time.perf_counter() < until:
         work()
-        runs += 1
-    return runs
 
 
-def _windows(
-    config: TrialConfig, work: Callable[[], None], tokens: int, *, edge_s: float
-) -> tuple[list[Span], list[int]]:
-    """Run the windows of a phase. Returns each one's begin and end, and the tokens that it worked through."""
+def _windows(config: TrialConfig, work: Callable[[], Work], *, edge_s: float) -> list[_Stretch]:
+    """Run the windows of a phase."""
     _for_at_least(edge_s, work)
-    spans, counts = [], []
-    for _ in range(config.repeats):
-        begin = time.perf_counter()
-        runs = _for_at_least(config.window_s, work)
-        spans.append((begin, time.perf_counter()))
-        counts.append(runs * tokens)
+    windows = [_window(config.window_s, work) for _ in range(config.repeats)]
     if edge_s:
         _for_at_least(edge_s, work)
-    return spans, counts
+    return windows
 
 
-def _metered(spans: Sequence[Span], counts: Sequence[int], trace: Trace, polled_only: bool) -> list[Window]:
-    return [
-        Window(
-            seconds=end - begin,
-            tokens=tokens,
-            energy_j=trace.polled_j(begin, end) if polled_only else trace.energy_j(begin, end),
-            polled_j=trace.polled_j(begin, end),
-            updates=trace.updates(begin, end),
-        )
-        for (begin, end), tokens in zip(spans, counts, strict=True)
-    ]
+def _window(window_s: float, work: Callable[[], Work]) -> _Stretch:
+    """Whole passes until what counts of them has lasted ``window_s``; passes that count in full are one span."""
+    spans: list[Span] = []
+    tokens = 0
+    steps: list[float] = []
+    seconds, before = 0.0, time.perf_counter()
+    while seconds < window_s:
+        done = work()
+        now = time.perf_counter()
+        begin, end = done.span or (before, now)
+        if spans and spans[-1][1] == begin:
+            begin = spans.pop()[0]
+        spans.append((begin, end))
+        tokens += done.tokens
+        steps.extend(done.steps)
+        seconds = sum(last - first for first, last in spans)
+        before = now
+    return _Stretch(spans, tokens, steps)
 
 
-def _conditions(trace: Trace, span: Span) -> Conditions:
-    temperatures = trace.within("temperature_c", *span)
-    sm, memory = trace.within("sm_mhz", *span), trace.within("memory_mhz", *span)
+def _conditions(trace: Trace, spans: Sequence[Span]) -> Conditions:
+    def within(name: str) -> list[float]:
+        return [value for span in spans for value in trace.within(name, *span)]
+
+    throttled_s: dict[str, float] = {}
+    for span in spans:
+        for reason, seconds in trace.events_s(*span).items():
+            throttled_s[reason] = throttled_s.get(reason, 0.0) + seconds
+    temperatures, sm, memory = within("temperature_c"), within("sm_mhz"), within("memory_mhz")
     return Conditions(
         start_c=temperatures[0] if temperatures else None,
         end_c=temperatures[-1] if temperatures else None,
         hottest_c=max(temperatures, default=None),
         sm_mhz_mean=statistics.fmean(sm) if sm else None,
         memory_mhz_mean=statistics.fmean(memory) if memory else None,
-        throttled_s=trace.events_s(*span),
+        throttled_s=throttled_s,
     )
 
 

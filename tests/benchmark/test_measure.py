@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import statistics
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmark.measure import gates_failed, percentiles_ms
-from benchmark.trial import Conditions, Phase, Rejected, TrialConfig, Window, read
+from benchmark import measure as measuring
+from benchmark.measure import Work, gates_failed, measure, percentiles_ms
+from benchmark.meter import Recording, ReplayMeter
+from benchmark.thermal import Guard
+from benchmark.trial import Conditions, Measured, Phase, Rejected, TrialConfig, Weights, Window, read
 
+RECORDING = Recording.load(Path(__file__).parent / "recordings" / "h100-idle-load-idle.jsonl")
 CALM = Conditions(start_c=40, end_c=50, hottest_c=51, sm_mhz_mean=1980, memory_mhz_mean=2619, throttled_s={})
 
 
@@ -52,19 +57,114 @@ def test_each_gate_is_named() -> None:
     assert gates_failed(phase(), unread, CALM, metered=False) == ()
 
 
+class Metronome:
+    """The least engine: a pass of decoding lasts 20 ms, of which the middle 10 ms count, for five tokens."""
+
+    weights = Weights(source="served", revision="none", dtype="not checked", parameters=0)
+    step = "a metronome"
+
+    def __init__(self) -> None:
+        self.counted: list[tuple[float, float]] = []
+
+    def prompts(self, batch: int, tokens: int, seed: int) -> str:
+        return f"{batch} prompts of {tokens} tokens"
+
+    def admit(self, batch: int, slots: int) -> None:
+        pass
+
+    def prefill(self, prompts: str) -> None:
+        spin(0.01)
+
+    def capture(self) -> None:
+        pass
+
+    def decode(self, generated_tokens: int) -> Work:
+        spin(0.005)
+        begin = time.perf_counter()
+        spin(0.01)
+        span = (begin, time.perf_counter())
+        spin(0.005)
+        self.counted.append(span)
+        return Work(tokens=5, steps=(0.002,) * 5, span=span)
+
+    def step_bytes(self, length: float) -> float | None:
+        return None
+
+    def memory_used_gb(self) -> float | None:
+        return None
+
+
+def spin(seconds: float) -> None:
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        pass
+
+
+@pytest.fixture
+def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short times about the windows."""
+    for name in ("IDLE_S", "IDLE_SETTLE_S", "WARM_S", "EDGE_S"):
+        monkeypatch.setattr(measuring, name, 0.25)
+
+
+METRONOMIC = TrialConfig(
+    model="metronome", precision="fp32", batch=2, prompt_tokens=16, generated_tokens=8, repeats=3, window_s=0.25
+)
+
+
+def metronomic(engine: Metronome, guard: Guard | None = None, meter: ReplayMeter | None = None) -> Measured:
+    return measure(
+        METRONOMIC,
+        engine,
+        meter=meter or ReplayMeter(RECORDING),
+        guard=guard or Guard(),
+        software={},
+        copy_gb_per_s=20.0,
+        quality=None,
+    )
+
+
+@pytest.mark.usefixtures("brisk")
+def test_of_a_pass_that_counts_in_part_the_window_holds_that_part_alone() -> None:
+    engine = Metronome()
+    trial = metronomic(engine)
+    counted = {}
+    for window in trial.decode.windows:
+        passes, rest = divmod(window.tokens, 5)
+        assert rest == 0
+        assert passes * 0.01 <= window.seconds <= 0.25 + 0.02
+        assert window.energy_j is not None
+        assert 60 < window.energy_j / window.seconds < 750  # the recording's watts, over the part that counts
+        counted[window.seconds] = passes
+    lengths = [end - begin for begin, end in engine.counted]
+    for seconds, passes in counted.items():
+        assert any(
+            seconds == pytest.approx(sum(lengths[first : first + passes]), abs=1e-9) for first in range(len(lengths))
+        )
+    for window in trial.prefill.windows:  # passes that count in full, from the window's begin to its end
+        assert window.tokens % 32 == 0
+        assert 0.25 <= window.seconds < 0.25 + 0.02
+    assert trial.step_ms == pytest.approx(dict.fromkeys(("mean", "p50", "p90", "p99", "max"), 2.0))
+    assert trial.step == "a metronome"
+
+
+@pytest.mark.usefixtures("brisk")
+def test_a_step_of_unknown_bytes_has_no_fraction_and_says_so() -> None:
+    trial = metronomic(Metronome())
+    assert (trial.step_gb, trial.bandwidth_fraction) == (None, None)
+    for name in ("step_gb", "bandwidth_fraction"):
+        assert trial.unavailable[name] == "the bytes that a step must move are not known"
+
+
 pytest.importorskip("torch", reason="needs torch: pip install '.[benchmark]'")
 pytest.importorskip("transformers", reason="needs transformers: pip install '.[benchmark]'")
 
 from benchmark import engine as engines  # noqa: E402
-from benchmark import measure as measuring  # noqa: E402
 from benchmark.__main__ import main  # noqa: E402
 from benchmark.engine import Engine  # noqa: E402
-from benchmark.meter import Recording, ReplayMeter  # noqa: E402
-from benchmark.thermal import Guard  # noqa: E402
 from tests.benchmark.test_engine import COMMON, SMALL  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-RECORDING = Recording.load(Path(__file__).parent / "recordings" / "h100-idle-load-idle.jsonl")
 CONFIG = TrialConfig(
     model="small Qwen3",
     precision="fp32",
@@ -87,9 +187,10 @@ def test_a_metered_trial_bills_windows_alone_and_counts_exact_tokens(monkeypatch
     monkeypatch.setattr(measuring, "IDLE_S", 0.5)
     monkeypatch.setattr(measuring, "IDLE_SETTLE_S", 0.3)
     monkeypatch.setattr(measuring, "WARM_S", 0.1)
-    trial = measuring.measure(
+    engine = Engine(CONFIG)
+    trial = measure(
         CONFIG,
-        Engine(CONFIG),
+        engine,
         meter=ReplayMeter(RECORDING),
         guard=Guard(),
         software={"torch": "here"},
@@ -116,6 +217,7 @@ def test_a_metered_trial_bills_windows_alone_and_counts_exact_tokens(monkeypatch
     throughput = statistics.fmean(window.tokens / window.seconds for window in trial.decode.windows)
     assert trial.decode.tokens_per_s.mean == pytest.approx(throughput)
     assert trial.weights.revision == "random weights"
+    assert trial.step == engine.step == "fused torch operations"
     assert any("changes of the reading < 20" in gate for gate in trial.gates_failed)
 
 
