@@ -27,10 +27,17 @@ import torch
 import torch.nn.functional as functional
 import transformers
 
+from benchmark import quantised
 from benchmark.trial import Precision, TrialConfig, Weights, WeightsSource
 from ecoroute_mcp.sci import EcoRouteError
 
-DTYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+DTYPES: dict[Precision, torch.dtype] = {
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "fp32": torch.float32,
+    **dict.fromkeys(quantised.LABELS, torch.bfloat16),
+}
+"""What weights are loaded as. Of the quantised precisions it is what embedding, head, norms and activations stay in."""
 
 
 def _qwen3(
@@ -102,16 +109,22 @@ PREFILL_TOKENS = 16384
 
 @dataclass(frozen=True)
 class Layer:
-    """One decoder layer's weights, fused; ``mlp`` is a module where the layer is a mixture of experts."""
+    """One decoder layer's weights, fused; ``mlp`` is a module where the layer is a mixture of experts.
+
+    A matrix is a tensor, or the module of :mod:`benchmark.quantised` that holds it."""
 
     before: torch.Tensor
-    qkv: torch.Tensor
+    qkv: Any
     norms: tuple[torch.Tensor, torch.Tensor] | None
-    o: torch.Tensor
+    o: Any
     after: torch.Tensor
-    gate_up: torch.Tensor | None
-    down: torch.Tensor | None
+    gate_up: Any
+    down: Any
     mlp: torch.nn.Module | None
+
+    @property
+    def matrices(self) -> list[Any]:
+        return [matrix for matrix in (self.qkv, self.o, self.gate_up, self.down) if matrix is not None]
 
 
 class TorchOps:
@@ -177,11 +190,13 @@ def _rotated(x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch
 
 def software() -> dict[str, str]:
     """Versions of what runs the model."""
-    return {
+    versions = {
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "cuda": str(torch.version.cuda or "none"),
     }
+    bitsandbytes = quantised.version()
+    return versions if bitsandbytes is None else {**versions, "bitsandbytes": bitsandbytes}
 
 
 def copy_gb_per_s(seconds: float = 0.5) -> float:
@@ -252,17 +267,18 @@ class Engine:
             raise EcoRouteError("several CUDA devices are visible: choose one with CUDA_VISIBLE_DEVICES")
         self.device = torch.device(config.device)
         self.on_gpu = config.device == "cuda"
+        self.precision = config.precision
+        if config.precision not in DTYPES:
+            raise EcoRouteError(f"the engine in process holds {', '.join(DTYPES)}; not {config.precision}")
+        self.captures = self.on_gpu and not config.eager and config.precision not in quantised.ASKS_THE_HOST
         self.model, source, revision = _load(config)
         self.model.requires_grad_(False)
         self.source_path = config.model
-        dtypes = sorted({str(parameter.dtype).removeprefix("torch.") for parameter in self.model.parameters()})
-        expected = str(DTYPES[config.precision]).removeprefix("torch.")
-        if dtypes != [expected]:
-            raise EcoRouteError(f"asked for {config.precision}, but the loaded weights are {', '.join(dtypes)}")
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        self.weights = Weights(source=source, revision=revision, dtype=expected, parameters=parameters)
+        self.ends = _end_tokens(self.model.generation_config)
         self.ops: Any = importlib.import_module("benchmark.kernels") if self.on_gpu else TorchOps
         self._read_structure()
+        self.weights = Weights(source=source, revision=revision, dtype=self._check_label(), parameters=parameters)
         self.batch = 0
         self.stepping: Any = None
         self.reading: Any = None
@@ -284,38 +300,86 @@ class Engine:
         self.width: int = first.head_dim
         self.epsilon: float = settings.rms_norm_eps
         self.layers = [self._fused(layer) for layer in body.layers]
+        self._free()
         self.embedding = body.embed_tokens.weight.detach()
         self.last_norm = body.norm.weight.detach()
         self.head = self.model.lm_head.weight.detach()
         self.vocabulary = self.head.shape[0]
-        held = sum(parameter.numel() for parameter in self.model.parameters())
-        unread = 0 if self.head.data_ptr() == self.embedding.data_ptr() else self.embedding.numel()
         self._experts = [layer.mlp for layer in self.layers if layer.mlp is not None]
-        expert_numbers = sum(p.numel() for mlp in self._experts for n, p in mlp.named_parameters() if "experts" in n)
+        self._expert_bytes = sum(
+            weights.nbytes for mlp in self._experts for name, weights in mlp.named_parameters() if "experts" in name
+        )
         if self._experts and self.on_gpu and self.head.dtype != torch.bfloat16:
             raise EcoRouteError(
                 "a mixture of experts on a GPU needs bf16: the experts' product takes nothing else there"
             )
-        self._dense_bytes = (held - unread - expert_numbers) * self.head.element_size()
-        self._expert_bytes = expert_numbers * self.head.element_size()
+        matrices = sum(quantised.stored_bytes(matrix) for layer in self.layers for matrix in layer.matrices)
+        small = sum(
+            weights.nbytes for layer in self.layers for weights in (layer.before, layer.after, *(layer.norms or ()))
+        ) + sum(
+            weights.nbytes for mlp in self._experts for name, weights in mlp.named_parameters() if "experts" not in name
+        )
+        self._dense_bytes = matrices + small + self.last_norm.nbytes + self.head.nbytes
 
-    @staticmethod
-    def _fused(layer: Any) -> Layer:
+    def _check_label(self) -> str:
+        """What is loaded, in words. Raises EcoRouteError where it is not what the precision says."""
+        kept = str(DTYPES[self.precision]).removeprefix("torch.")
+        wanted = quantised.LABELS.get(self.precision, kept)
+        packed = (torch.int8, torch.uint8) if wanted != kept else ()
+        found = {quantised.label(matrix) for layer in self.layers for matrix in layer.matrices}
+        others = {quantised.label(weights) for weights in self.model.parameters() if weights.dtype not in packed}
+        if found != {wanted} or others != {kept}:
+            wrong = sorted((found - {wanted}) | (others - {kept}))
+            raise EcoRouteError(f"asked for {self.precision}, but the loaded weights are {', '.join(wrong)}")
+        return wanted if wanted == kept else f"{wanted}, {kept}"
+
+    def _fused(self, layer: Any) -> Layer:
         attention, mlp = layer.self_attn, layer.mlp
         dense = hasattr(mlp, "gate_proj")
+        if not dense and self.precision in quantised.LABELS:
+            raise EcoRouteError(
+                f"{self.precision} is not possible for a mixture of experts: bitsandbytes quantises single matrices"
+            )
         norms = (attention.q_norm.weight.detach(), attention.k_norm.weight.detach()) if hasattr(
             attention, "q_norm"
         ) else None  # fmt: skip
         return Layer(
             before=layer.input_layernorm.weight.detach(),
-            qkv=_joined(attention.q_proj, attention.k_proj, attention.v_proj),
+            qkv=self._joined(attention, "q_proj", "k_proj", "v_proj"),
             norms=norms,
-            o=attention.o_proj.weight.detach(),
+            o=self._joined(attention, "o_proj"),
             after=layer.post_attention_layernorm.weight.detach(),
-            gate_up=_joined(mlp.gate_proj, mlp.up_proj) if dense else None,
-            down=mlp.down_proj.weight.detach() if dense else None,
+            gate_up=self._joined(mlp, "gate_proj", "up_proj") if dense else None,
+            down=self._joined(mlp, "down_proj") if dense else None,
             mlp=None if dense else mlp,
         )
+
+    def _joined(self, owner: Any, *names: str) -> Any:
+        """The named projections' weights as one matrix, quantised where the precision asks for it.
+
+        Each projection keeps its rows of it, so nothing is held twice and transformers' own forward uses the same."""
+        projections = [getattr(owner, name) for name in names]
+        parts = [projection.weight.detach() for projection in projections]
+        heights = [part.shape[0] for part in parts]
+        matrix: Any = torch.cat(parts) if len(parts) > 1 else parts[0]
+        del parts
+        if self.precision in quantised.LABELS:
+            matrix = quantised.quantise(matrix, self.precision)
+        first = 0
+        for name, projection, height in zip(names, projections, heights, strict=True):
+            if isinstance(matrix, torch.Tensor):
+                projection.weight = torch.nn.Parameter(matrix[first : first + height], requires_grad=False)
+            else:
+                setattr(owner, name, quantised.rows(matrix, first, first + height))
+            first += height
+        return matrix
+
+    @property
+    def step(self) -> str:
+        """What runs the decode step, in words."""
+        if not self.on_gpu:
+            return "fused torch operations"
+        return "fused kernels, CUDA graphs" if self.captures else "fused kernels, eager"
 
     def step_bytes(self, length: float) -> float:
         """Bytes that one decode step must move at a cached length: weights once, keys and values once.
@@ -361,8 +425,12 @@ class Engine:
         if self.on_gpu:
             torch.cuda.empty_cache()
 
-    def _times(self, x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-        product: torch.Tensor = self.ops.row_times(x, matrix) if x.shape[0] == 1 else functional.linear(x, matrix)
+    def _times(self, x: torch.Tensor, matrix: Any) -> torch.Tensor:
+        product: torch.Tensor
+        if not isinstance(matrix, torch.Tensor):
+            product = matrix(x)
+        else:
+            product = self.ops.row_times(x, matrix) if x.shape[0] == 1 else functional.linear(x, matrix)
         return product
 
     def _pass(self, tokens: torch.Tensor, start: torch.Tensor, rows: slice) -> torch.Tensor:
@@ -434,8 +502,17 @@ class Engine:
         self.history.index_copy_(0, (self.position - self.prompt_tokens)[None], self.tokens[None])
 
     def capture(self) -> None:
-        """After a first prefill: on a GPU, warm the kernels and capture prefill and step as CUDA graphs."""
+        """After a first prefill: on a GPU, warm the kernels and capture prefill and step as CUDA graphs.
+
+        A step that is to run eagerly (:attr:`step`) is only warmed."""
         if not self.on_gpu:
+            return
+        if not self.captures:
+            for _ in range(2):
+                self._read()
+                self._step()
+            self._read()
+            self._wait()
             return
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
@@ -501,16 +578,53 @@ class Engine:
         rows: list[list[int]] = full[:, prompts.shape[1] :].tolist()
         return rows
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a text by the model's own tokenizer, without special tokens."""
+    @property
+    def tokenizer(self) -> Any:
+        """The model's own tokenizer. Raises EcoRouteError where it has none, as a shape with random weights."""
         if self._tokenizer is None:
+            if self.weights.source == "random":
+                raise EcoRouteError(f"{self.source_path} has random weights and no tokenizer: name a real model")
             path = Path(self.source_path)
             if path.suffix == ".gguf":
                 self._tokenizer = transformers.AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
             else:
                 self._tokenizer = transformers.AutoTokenizer.from_pretrained(self.source_path)
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return self._tokenizer
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text by the model's own tokenizer, without special tokens."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
+
+    @property
+    def chat(self) -> bool:
+        """Whether the tokenizer has a chat template, which :meth:`complete` then applies."""
+        return bool(self.tokenizer.chat_template)
+
+    def complete(self, text: str, tokens: int) -> str:
+        """The greedy continuation of a text: at most ``tokens`` tokens, up to the first that ends a text.
+
+        With a chat template the text is what the user says and the continuation is the answer; templates that can do
+        without a stretch of thinking are asked to. Forgets what was admitted. Raises EcoRouteError where the model has
+        no tokenizer."""
+        tokenizer = self.tokenizer
+        if self.chat:
+            said = [{"role": "user", "content": text}]
+            prompt = tokenizer.apply_chat_template(
+                said, add_generation_prompt=True, tokenize=False, enable_thinking=False
+            )
+            ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        else:
+            ids = tokenizer(text)["input_ids"]
+        ends = self.ends | ({tokenizer.eos_token_id} - {None})
+        self.admit(1, len(ids) + tokens)
+        self.prefill(torch.tensor([ids], device=self.device))
+        found = [int(self.tokens[0])]
+        while found[-1] not in ends and len(found) < tokens:
+            self._step()
+            found.append(int(self.tokens[0]))
+        answer: str = tokenizer.decode(found, skip_special_tokens=True)
+        return answer
 
     def nats(self, tokens: Sequence[int], context: int) -> float:
         """Negative log-likelihood, in nats, of all tokens but the first.
@@ -541,12 +655,7 @@ class Engine:
         self._free()
 
 
-def _joined(*projections: Any) -> torch.Tensor:
-    """The projections' weights as one matrix; each projection keeps a view of its rows, so nothing is held twice."""
-    matrix = torch.cat([projection.weight.detach() for projection in projections])
-    first = 0
-    for projection in projections:
-        last = first + projection.weight.shape[0]
-        projection.weight = torch.nn.Parameter(matrix[first:last], requires_grad=False)
-        first = last
-    return matrix
+def _end_tokens(settings: Any) -> frozenset[int]:
+    """The tokens that end a text, of a model's generation settings."""
+    ends = getattr(settings, "eos_token_id", None)
+    return frozenset(() if ends is None else [ends] if isinstance(ends, int) else ends)

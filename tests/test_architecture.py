@@ -42,7 +42,9 @@ OWNERS = {
 """Who may import a library of the router's. Nobody needs numpy yet: it costs a server 11 MB and 50 ms at its start."""
 
 BANNED_NAMES = {"utils", "util", "helpers", "common", "manager", "core", "types", "constants", "misc"}
-BANNED_IN_ROUTER = {"torch", "transformers", "sklearn", "scipy", "pandas", "pynvml", "optuna", "benchmark", "tests"}
+BANNED_IN_ROUTER = {
+    "torch", "transformers", "bitsandbytes", "sklearn", "scipy", "pandas", "pynvml", "optuna", "benchmark", "tests"
+}  # fmt: skip
 
 
 def modules(package: Path) -> list[Path]:

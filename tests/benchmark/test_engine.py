@@ -261,3 +261,25 @@ if torch.cuda.is_available():
         for height, wide in ((576, 1536), (4097, 4096), (1000, 576)):
             row, matrix = torch.randn(1, wide, **make), torch.randn(height, wide, **make)
             near(kernels.row_times(row, matrix), (row.double() @ matrix.double().T))
+
+
+QUANTISED: tuple[Precision, ...] = ("int8", "int8-pure", "nf4")
+PACKED = {"hidden_size": 128, "intermediate_size": 192, "num_key_value_heads": 2, "head_dim": 32}
+"""A shape whose rows are whole blocks of 64."""
+STORED = {"int8": "int8 (threshold 6.0)", "int8-pure": "int8 (threshold 0.0)", "nf4": "nf4 (blocks of 64)"}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("precision", QUANTISED)
+def test_greedy_tokens_of_a_quantised_model_equal_generates(
+    precision: Precision, batch: int, device: DeviceKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("bitsandbytes", reason="needs bitsandbytes: pip install bitsandbytes")
+    monkeypatch.setitem(engines.SHAPES, "packed", ("Qwen3Config", {**COMMON, **PACKED}))
+    asked = config("packed", device, batch=batch, precision=precision)
+    engine = Engine(asked)
+    assert engine.weights.dtype == f"{STORED[precision]}, bfloat16"
+    ours = generated(engine, asked)
+    assert len({token for row in ours for token in row}) > 10
+    assert ours == engine.reference(engine.prompts(batch, asked.prompt_tokens, asked.seed), asked.generated_tokens)
