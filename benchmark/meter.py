@@ -76,11 +76,16 @@ class Meter(Protocol):
         """Raises EcoRouteError if another process computes on the device."""
 
 
+class NoDevice(EcoRouteError):
+    """This machine has no NVIDIA device that NVML can use."""
+
+
 class NvmlMeter:
     """The device with a UUID, or the machine's only device."""
 
     def __init__(self, uuid: str | None = None) -> None:
-        """Raises EcoRouteError without NVML, without a device, with several and no UUID, or in MIG mode."""
+        """Raises NoDevice without a driver or a device; EcoRouteError without nvidia-ml-py, with several devices and no
+        UUID, or in MIG mode."""
         try:
             self._nvml: Any = importlib.import_module("pynvml")
         except ImportError as error:
@@ -93,9 +98,9 @@ class NvmlMeter:
                 for index in range(nvml.nvmlDeviceGetCount())
             ]
         except nvml.NVMLError as error:
-            raise EcoRouteError(f"NVML finds no usable NVIDIA device ({error}): run with --device cpu") from error
+            raise NoDevice(f"NVML finds no usable NVIDIA device ({error}): run with --device cpu") from error
         if not uuids:
-            raise EcoRouteError("NVML finds no NVIDIA device: run with --device cpu")
+            raise NoDevice("NVML finds no NVIDIA device: run with --device cpu")
         if uuid is None and len(uuids) > 1:
             raise EcoRouteError(f"several devices: name one with --uuid ({', '.join(uuids)})")
         if uuid is not None and uuid not in uuids:
