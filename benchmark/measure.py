@@ -6,8 +6,11 @@ whole number of passes and lasts at least ``window_s``; of a pass that counts in
 window holds that part's time, energy and tokens alone. Loading, compiling, warming and judging quality lie outside all
 windows. There is this one loop for every :class:`Engine`.
 
+Where it gets hotter than the guard allows, the trial rests between two windows: the load ends with a tail and, once it
+is cool, begins anew with a lead-in, so that no window's edge is a change of load.
+
 A trial that fails a gate is kept and says which. The gates: the spread of throughput and of energy, too few changes of
-the reading in a window, and thermal throttling.
+the reading in a window, thermal throttling, and temperatures above the guard's limit.
 """
 
 from __future__ import annotations
@@ -99,7 +102,8 @@ def measure(
 ) -> Measured:
     """Measure one configuration on a loaded engine. ``no_energy`` says why there is no meter, where there is none.
 
-    Raises EcoRouteError where the trial cannot be made: a device that stays hot or is shared, or too little memory."""
+    Raises EcoRouteError where the trial cannot be made: a device that stays hot or is shared, or too little memory. An
+    interrupt passes through at once; nothing is left running."""
     if meter is not None:
         meter.check_alone()
         guard.wait_until_cool(meter)
@@ -120,8 +124,9 @@ def measure(
 
     _for_at_least(WARM_S if meter is not None else 0.0, generate)
     if meter is None:
-        readings = _windows(config, read, edge_s=0.0)
-        makings = _windows(config, generate, edge_s=0.0)
+        watch = _Watch(guard, None)
+        readings = _windows(config, read, watch, edge_s=0.0)
+        makings = _windows(config, generate, watch, edge_s=0.0)
         idle, trace = None, Trace(())
     else:
         with Recorder(meter) as recorder:
@@ -130,15 +135,18 @@ def measure(
             time.sleep(IDLE_S)
             idle = (idle_begin, time.perf_counter())
             time.sleep(EDGE_S)
-            readings = _windows(config, read, edge_s=EDGE_S)
-            makings = _windows(config, generate, edge_s=EDGE_S)
+            watch = _Watch(guard, meter)
+            readings = _windows(config, read, watch, edge_s=EDGE_S)
+            makings = _windows(config, generate, watch, edge_s=EDGE_S)
         trace = recorder.trace()
     unavailable = dict(meter.identity.unavailable) if meter is not None else {"energy": no_energy or "no meter"}
     polled_only = meter is not None and "energy_j" in meter.identity.unavailable
     prefill = Phase.of([stretch.metered(trace, polled_only) for stretch in readings])
     decode = Phase.of([stretch.metered(trace, polled_only) for stretch in makings])
     steps = [seconds for stretch in makings for seconds in stretch.steps]
-    conditions = _conditions(trace, [span for stretch in (*readings, *makings) for span in stretch.spans])
+    stretches = (*readings, *makings)
+    conditions = _conditions(trace, [span for stretch in stretches for span in stretch.spans])
+    hottest_c = [c for stretch in stretches if (c := stretch.hottest_c(trace)) is not None]
     idle_j = None if idle is None else trace.polled_j(*idle) if polled_only else trace.energy_j(*idle)
     step_bytes = engine.step_bytes(config.prompt_tokens + config.generated_tokens / 2)
     fraction = None
@@ -164,8 +172,12 @@ def measure(
         conditions=conditions,
         quality=quality,
         unavailable=unavailable,
-        gates_failed=gates_failed(prefill, decode, conditions, metered=meter is not None),
+        gates_failed=(
+            *gates_failed(prefill, decode, conditions, metered=meter is not None),
+            *too_hot(hottest_c, guard.limit_c),
+        ),
         step=engine.step,
+        paused_s=watch.paused_s,
     )
 
 
@@ -191,6 +203,14 @@ def gates_failed(prefill: Phase, decode: Phase, conditions: Conditions, *, meter
     return tuple(failed)
 
 
+def too_hot(hottest_c: Sequence[float], limit_c: float) -> tuple[str, ...]:
+    """The gate on temperature, from the hottest of each window in which one was read."""
+    over = [celsius for celsius in hottest_c if celsius > limit_c]
+    return (
+        (f"over {limit_c:g} °C in {len(over)} of {len(hottest_c)} windows, {max(over):g} °C at most",) if over else ()
+    )
+
+
 def percentiles_ms(steps: Sequence[float]) -> dict[str, float]:
     """Mean, median, 90th and 99th percentile and maximum of step times given in seconds, in milliseconds.
 
@@ -204,11 +224,17 @@ def percentiles_ms(steps: Sequence[float]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class _Stretch:
-    """A window as it was worked: the stretches that count, their tokens, and the seconds of their steps."""
+    """A window as it was worked: the stretches that count, their tokens, the seconds of their steps, and the hottest
+    temperature as it ended, if any is known."""
 
     spans: list[Span]
     tokens: int
     steps: list[float]
+    last_c: float | None
+
+    def hottest_c(self, trace: Trace) -> float | None:
+        seen = [celsius for span in self.spans for celsius in trace.within("temperature_c", *span)]
+        return max(seen + ([] if self.last_c is None else [self.last_c]), default=None)
 
     def metered(self, trace: Trace, polled_only: bool) -> Window:
         polled = _total([trace.polled_j(*span) for span in self.spans])
@@ -234,16 +260,45 @@ def _for_at_least(seconds: float, work: Callable[[], object]) -> None:
         work()
 
 
-def _windows(config: TrialConfig, work: Callable[[], Work], *, edge_s: float) -> list[_Stretch]:
-    """Run the windows of a phase."""
-    _for_at_least(edge_s, work)
-    windows = [_window(config.window_s, work) for _ in range(config.repeats)]
+class _Watch:
+    """The guard over one trial: what is hottest now, and how long the trial has rested."""
+
+    def __init__(self, guard: Guard, meter: Meter | None) -> None:
+        self._guard, self._meter = guard, meter
+        self.paused_s = 0.0
+
+    def hottest_c(self) -> float | None:
+        hottest = self._guard.hottest(self._meter)
+        return None if hottest is None else hottest[1]
+
+    def over(self, celsius: float | None) -> bool:
+        return celsius is not None and celsius > self._guard.limit_c
+
+    def rest(self) -> None:
+        self.paused_s += self._guard.rest(self._meter)
+
+
+def _windows(config: TrialConfig, work: Callable[[], Work], watch: _Watch, *, edge_s: float) -> list[_Stretch]:
+    """Run the windows of a phase, resting between them where it gets too hot."""
+    windows: list[_Stretch] = []
+    last_c, loaded = watch.hottest_c(), False
+    while len(windows) < config.repeats:
+        if watch.over(last_c):
+            if loaded and edge_s:
+                _for_at_least(edge_s, work)
+            watch.rest()
+            loaded = False
+        if not loaded:
+            _for_at_least(edge_s, work)
+            loaded = True
+        windows.append(_window(config.window_s, work, watch))
+        last_c = windows[-1].last_c
     if edge_s:
         _for_at_least(edge_s, work)
     return windows
 
 
-def _window(window_s: float, work: Callable[[], Work]) -> _Stretch:
+def _window(window_s: float, work: Callable[[], Work], watch: _Watch) -> _Stretch:
     """Whole passes until what counts of them has lasted ``window_s``; passes that count in full are one span."""
     spans: list[Span] = []
     tokens = 0
@@ -260,7 +315,7 @@ def _window(window_s: float, work: Callable[[], Work]) -> _Stretch:
         steps.extend(done.steps)
         seconds = sum(last - first for first, last in spans)
         before = now
-    return _Stretch(spans, tokens, steps)
+    return _Stretch(spans, tokens, steps, watch.hottest_c())
 
 
 def _conditions(trace: Trace, spans: Sequence[Span]) -> Conditions:

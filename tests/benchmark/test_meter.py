@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,6 @@ from benchmark.meter import (
     Trace,
     clock_events,
 )
-from benchmark.thermal import Guard
 from ecoroute_mcp.sci import EcoRouteError
 
 RECORDING = Recording.load(Path(__file__).parent / "recordings" / "h100-idle-load-idle.jsonl")
@@ -143,30 +141,3 @@ def test_a_recorder_passes_on_what_its_meter_failed_with() -> None:
 def test_without_a_device_the_message_says_what_to_do() -> None:
     with pytest.raises(EcoRouteError, match=r"--device cpu|pip install nvidia-ml-py|this machine has"):
         NvmlMeter("GPU-of-another-machine")
-
-
-class Kettle(ReplayMeter):
-    """The recording, with temperatures of our choosing."""
-
-    def __init__(self, *temperatures: float | None) -> None:
-        super().__init__(RECORDING)
-        self.temperatures = list(temperatures)
-
-    def read(self, *, slow: bool = True) -> Reading:
-        now = self.temperatures.pop(0) if len(self.temperatures) > 1 else self.temperatures[0]
-        return replace(RECORDING.readings[0], temperature_c=now)
-
-
-def test_a_hot_device_is_waited_for_and_a_device_without_a_thermometer_is_not() -> None:
-    pauses: list[float] = []
-    Guard(start_c=60).wait_until_cool(Kettle(70, 65, 60), clock=lambda: sum(pauses), pause=pauses.append)
-    assert pauses == [1.0, 1.0]
-    Guard(start_c=60).wait_until_cool(Kettle(None), clock=lambda: sum(pauses), pause=pauses.append)
-    assert pauses == [1.0, 1.0]
-
-
-def test_a_device_that_stays_hot_is_given_up() -> None:
-    pauses: list[float] = []
-    with pytest.raises(EcoRouteError, match="still at 91 °C after 30 s"):
-        Guard(start_c=60, patience_s=30).wait_until_cool(Kettle(91), clock=lambda: sum(pauses), pause=pauses.append)
-    assert sum(pauses) == 31
