@@ -31,6 +31,9 @@ environment:
   ECOROUTE_REGION      grid used when none is given, e.g. SWE, US-CA, us-east-1
   ECOROUTE_CANDIDATES  the models you can really use, separated by commas
   ECOROUTE_DB          path of the database (built on first use from the data in the package)
+
+What `python -m benchmark run` has measured on this machine lies beside the database, in this-machine.csv, and is used
+in place of the figures of hosted models; --hosted-only leaves it out.
 """
 
 
@@ -75,10 +78,15 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--open-weights-only", action="store_true", help="only models that can be downloaded")
         sub.add_argument("--json", action="store_true", help="print the structured answer")
 
+    def hosted_only(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--hosted-only", action="store_true", help="leave out what was measured on this machine")
+
     mcp = command("mcp", _mcp, "serve the Model Context Protocol over stdio")
     mcp.add_argument("--http", action="store_true", help="serve streamable HTTP at /mcp in place of stdio")
     mcp.add_argument("--host", default="127.0.0.1", help="address for --http (default: loopback only)")
     mcp.add_argument("--port", type=_port, default=8765, metavar="N", help="port for --http (default: 8765)")
+
+    hosted_only(mcp)
 
     recommend = command("recommend", _recommend, "name the greenest adequate model for a task")
     recommend.add_argument("task", nargs="?", metavar="TEXT", help="what is to be done")
@@ -88,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         help="one task a line (a JSON string, or an object with options); a JSON result a line; - is stdin",
     )
     asking(recommend)
+    hosted_only(recommend)
     recommend.add_argument(
         "--current-model", metavar="MODEL", help="model in use now (default: what Zed's settings say)"
     )
@@ -95,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
 
     rank = command("rank", _rank, "rank models for a kind of task")
     asking(rank)
+    hosted_only(rank)
     rank.add_argument("--sort-by", default="carbon", choices=SORT_BY, help="order (default: carbon)")
     rank.add_argument("--provider", help="only models of this provider")
     rank.add_argument("--limit", type=int, default=10, metavar="N", help="rows (default: 10)")
@@ -121,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _mcp(arguments: argparse.Namespace) -> int:
     gc.disable()  # what is made until serving begins lives as long as the process
-    router, database, notice = _router()
+    router, database, notice = _router(arguments.hosted_only)
     router = _with_defaults(router)
     from ecoroute_mcp import server
 
@@ -140,8 +150,8 @@ def _recommend(arguments: argparse.Namespace) -> int:
         raise EcoRouteError('give the task as text, or --jsonl FILE, one of the two: ecoroute recommend "fix the test"')
     options = _options(arguments)
     if arguments.jsonl is not None:
-        return _recommend_lines(arguments.jsonl, options)
-    router = _with_defaults(_router_said())
+        return _recommend_lines(arguments.jsonl, options, arguments.hosted_only)
+    router = _with_defaults(_router_said(arguments.hosted_only))
     answer = router.recommend(Request(task=arguments.task, detected=_detect(), **options))
     if arguments.json:
         print(_json(answer))
@@ -166,12 +176,12 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _recommend_lines(path: str, options: dict[str, Any]) -> int:
+def _recommend_lines(path: str, options: dict[str, Any], hosted_only: bool) -> int:
     """A JSON result a line, in the order of the tasks; a task that cannot be answered gives ``{"error": …}``."""
     from pydantic import TypeAdapter, ValidationError
 
     reader = TypeAdapter(Request)
-    router, detected, failed = _with_defaults(_router_said()), _detect(), 0
+    router, detected, failed = _with_defaults(_router_said(hosted_only)), _detect(), 0
     for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
             continue
@@ -198,7 +208,7 @@ def _recommend_lines(path: str, options: dict[str, Any]) -> int:
 
 
 def _rank(arguments: argparse.Namespace) -> int:
-    answer = _with_defaults(_router_said()).rankings(
+    answer = _with_defaults(_router_said(arguments.hosted_only)).rankings(
         RankingsRequest(
             candidates=_listed(arguments.candidates),
             task_type=arguments.task_type,
@@ -309,7 +319,7 @@ def _regions(arguments: argparse.Namespace) -> int:
 
 
 def _refresh(arguments: argparse.Namespace) -> int:
-    report = refresh.refresh(_database(), arguments.data or refresh.packaged_data())
+    report = refresh.refresh(database_path(), arguments.data or refresh.packaged_data())
     print(_json(report) if arguments.json else report.text())
     return 1 if report.failed else 0
 
@@ -317,11 +327,12 @@ def _refresh(arguments: argparse.Namespace) -> int:
 # -- the environment
 
 
-def _router() -> tuple[Router, Path, str]:
+def _router(hosted_only: bool = False) -> tuple[Router, Path, str]:
     """The router over the database, its path, and what there is to say of how it came to be."""
-    database = _database()
+    database = database_path()
     opened = refresh.open_catalogue(database, refresh.packaged_data())
-    router = Router(opened.catalogue, today=datetime.date.today())
+    catalogue = dataclasses.replace(opened.catalogue, local_energy=()) if hosted_only else opened.catalogue
+    router = Router(catalogue, today=datetime.date.today())
     return router, database, opened.notice
 
 
@@ -341,14 +352,15 @@ def _with_defaults(router: Router) -> Router:
     return router
 
 
-def _router_said() -> Router:
-    router, _, notice = _router()
+def _router_said(hosted_only: bool = False) -> Router:
+    router, _, notice = _router(hosted_only)
     if notice and sys.stderr.isatty():
         print(notice, file=sys.stderr)
     return router
 
 
-def _database() -> Path:
+def database_path() -> Path:
+    """Where the database lies: what ECOROUTE_DB says, else the platform's folder for a user's data."""
     named = os.environ.get("ECOROUTE_DB", "").strip()
     if named:
         return Path(named).expanduser()

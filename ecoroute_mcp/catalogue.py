@@ -19,6 +19,9 @@ Precision = Literal["bf16", "fp16", "fp8", "fp4"]
 Availability = Literal["current", "deprecated", "retired"]
 Effort = Literal["default", "none", "minimal", "low", "medium", "thinking", "high", "xhigh", "max"]
 
+THIS_MACHINE = "this-machine"
+"""Id of the provider that stands for the user's own machine, and of the source that its measurements cite."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
@@ -109,7 +112,9 @@ class ZoneAlias:
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """One accelerator. ``embodied_kg`` is cradle to gate for the device alone; the server's share comes on top."""
+    """One accelerator. ``embodied_kg`` is cradle to gate for the device alone; the server's share comes on top.
+
+    ``nvml_names`` are the names that NVIDIA's management library gives it."""
 
     id: str
     tdp_w: float
@@ -120,6 +125,7 @@ class Device:
     embodied_kg: Estimate | None = None
     server_share_kg: Estimate | None = None
     life_years: Estimate | None = None
+    nvml_names: tuple[str, ...] = ()
     note: str = ""
 
 
@@ -203,6 +209,33 @@ class MeasuredEnergy:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LocalEnergy:
+    """One configuration measured on the user's own machine, prefill and decode apart.
+
+    Joules are gross and the device's alone, seconds the device's time per token, the batch's share taken of both;
+    ``device_name`` is what the device calls itself, ``precision`` what the laboratory calls it, ``doubt`` why the row
+    is to be used only for want of a better one.
+    """
+
+    model: str
+    precision: str
+    batch: int
+    prompt_tokens: int
+    generated_tokens: int
+    prefill_j_per_token: Estimate
+    decode_j_per_token: Estimate
+    prefill_s_per_token: Estimate
+    decode_s_per_token: Estimate
+    device_name: str
+    device_uuid: str = ""
+    measured_on: datetime.date
+    energy_source: str
+    weights: str
+    step: str
+    doubt: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EnergyLaw:
     """Joules per output token of a deployment that nobody measured, from what is known of it, on one device.
 
@@ -238,6 +271,7 @@ class Catalogue:
     quality: tuple[Quality, ...]
     measured_energy: tuple[MeasuredEnergy, ...]
     energy_laws: tuple[EnergyLaw, ...]
+    local_energy: tuple[LocalEnergy, ...] = ()
 
     @classmethod
     def checked(cls, **tables: tuple[Any, ...]) -> Catalogue:
@@ -274,6 +308,7 @@ class Catalogue:
             ("measured_energy", "model", "models", "id"),
             ("measured_energy", "device", "energy_laws", "device"),
             ("energy_laws", "device", "devices", "id"),
+            ("local_energy", "model", "models", "id"),
             ("models", "provider", "providers", "id"),
             ("task_kinds", "min_tier", "tiers", "tier"),
             ("quality", "tier", "tiers", "tier"),
@@ -285,6 +320,13 @@ class Catalogue:
             for row in getattr(self, table):
                 if getattr(row, name) not in valid:
                     yield f"{table}: {name} {getattr(row, name)!r} is not in {target}"
+        if self.local_energy and THIS_MACHINE not in {provider.id for provider in self.providers}:
+            yield f"local_energy: data/providers.csv lacks the row {THIS_MACHINE!r}, where its models are served"
+        named: dict[str, str] = {}
+        for device in self.devices:
+            for name in device.nvml_names:
+                if named.setdefault(name, device.id) != device.id:
+                    yield f"devices: {name!r} names both {named[name]} and {device.id}"
         zones = {grid.zone for grid in self.grids}
         for provider in self.providers:
             for zone in provider.zones:
@@ -307,6 +349,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "quality": ("model", "effort"),
     "measured_energy": ("model", "device", "devices", "precision", "batch", "workload", "stack"),
     "energy_laws": ("form", "device"),
+    "local_energy": ("model", "precision", "batch", "prompt_tokens", "device_name", "device_uuid"),
 }
 """What tells the rows of each table apart."""
 

@@ -8,13 +8,14 @@ the order of the figures shown.
 
 from __future__ import annotations
 
+import copy
 import datetime
 import heapq
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ecoroute_mcp.catalogue import Catalogue, Effort, Grid, Model, Provider, Quality
+from ecoroute_mcp.catalogue import THIS_MACHINE, Catalogue, Effort, Grid, Model, Provider, Quality
 from ecoroute_mcp.energy import Footprint, Method, TokenCarbon, UnknownEnergy
 from ecoroute_mcp.sci import EcoRouteError, Estimate, sci_g
 from ecoroute_mcp.task import Demand
@@ -26,7 +27,9 @@ _ZONES_KEPT = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """A model at one effort. ``multiplier``: tokens it writes over those of an answer without reasoning."""
+    """A model at one effort. ``multiplier``: tokens it writes over those of an answer without reasoning.
+
+    ``provider`` serves it: the model's own, or this machine where it was measured here."""
 
     model: Model
     provider: Provider
@@ -71,14 +74,14 @@ class Choices:
         for row in catalogue.quality:
             placed.setdefault(row.model, []).append(row)
         for model in catalogue.models:
+            if model.id in method.local_models:
+                self._try(model, placed.get(model.id, ()))
+                continue
             ended = today is not None and model.retires_on is not None and model.retires_on <= today
             if model.availability == "retired" or (ended and model.open_weights is not True):
                 self.outside.setdefault("retired: its provider no longer serves it", []).append(model.id)
                 continue
-            try:
-                self._add(model, placed.get(model.id, ()))
-            except UnknownEnergy as error:
-                self.outside.setdefault(f"no energy figure: {error.missing}", []).append(model.id)
+            self._try(model, placed.get(model.id, ()))
         if not self.all:
             raise EcoRouteError("the catalogue has no model with an energy figure: run `ecoroute refresh`")
         self.model_ids = [choice.model.id for choice in self.all]
@@ -90,17 +93,48 @@ class Choices:
         self._context = [_or_infinite(choice.model.context_tokens) for choice in self.all]
         self._most_output = [_or_infinite(choice.model.max_output_tokens) for choice in self.all]
         self._multiplier = [choice.multiplier.mid for choice in self.all]
+        self.local = [choice.provider.id == THIS_MACHINE for choice in self.all]
+        self._token_kwh()
+        self._at: dict[tuple[int, ...], Choices] = {}
+        self._usd_in, self._usd_out = [], []
+        for choice in self.all:
+            model, here = choice.model, choice.provider.id == THIS_MACHINE
+            price_in, price_out = (None, None) if here else (model.price_in_usd_per_mtok, model.price_out_usd_per_mtok)
+            self._usd_in.append(_or_infinite(price_in) / TOKENS_PER_MTOK)
+            self._usd_out.append(_or_infinite(price_out) * choice.multiplier.mid / TOKENS_PER_MTOK)
+
+    def _token_kwh(self) -> None:
         self._prefill_kwh = [choice.per_token.prefill_kwh.mid for choice in self.all]
         self._decode_kwh = [choice.per_token.decode_kwh.mid for choice in self.all]
-        self._usd_in = [_or_infinite(choice.model.price_in_usd_per_mtok) / TOKENS_PER_MTOK for choice in self.all]
-        self._usd_out = [
-            _or_infinite(choice.model.price_out_usd_per_mtok) * choice.multiplier.mid / TOKENS_PER_MTOK
-            for choice in self.all
-        ]
+
+    def at(self, input_tokens: float) -> Choices:
+        """The same choices, those measured on this machine at the measured prompt length nearest to this one."""
+        local = [index for index, here in enumerate(self.local) if here]
+        rows = tuple(self._method.local_row(self.model_ids[index], input_tokens).prompt_tokens for index in local)
+        if not rows:
+            return self
+        found = self._at.get(rows)
+        if found is None:
+            found = copy.copy(self)
+            found.all, found._grams = list(self.all), {}
+            for index in local:
+                choice = self.all[index]
+                footprint = self._method.footprint(choice.model, input_tokens)
+                per_token = self._method.at_facility(footprint, choice.provider, choice.multiplier)
+                found.all[index] = replace(choice, footprint=footprint, per_token=per_token)
+            found._token_kwh()
+            self._at[rows] = found
+        return found
+
+    def _try(self, model: Model, qualities: Sequence[Quality]) -> None:
+        try:
+            self._add(model, qualities)
+        except UnknownEnergy as error:
+            self.outside.setdefault(f"no energy figure: {error.missing}", []).append(model.id)
 
     def _add(self, model: Model, qualities: Sequence[Quality]) -> None:
         footprint = self._method.footprint(model)
-        provider = self._providers[model.provider]
+        provider = self._providers[THIS_MACHINE if footprint.machine else model.provider]
         for quality in qualities or (None,):
             effort: Effort = quality.effort if quality is not None else "default"
             # A model that cannot reason writes its answer and nothing else, whatever effort is asked of it.
@@ -142,7 +176,7 @@ class Choices:
         return _per_task(demand, self._prefill_kwh, self._decode_kwh)
 
     def cost_usd(self, demand: Demand) -> list[float]:
-        """Middle dollars of the task, per choice; infinite where the price is not known."""
+        """Middle dollars of the task, per choice; infinite where the price is not known, as on this machine."""
         return _per_task(demand, self._usd_in, self._usd_out)
 
     def adequate(self, edge: float, deviations: float) -> list[bool]:

@@ -1,27 +1,22 @@
 """Which model the editor uses now, as far as Zed's settings say.
 
-Zed writes the model that was picked last to ``agent.default_model`` of its settings file. The file is JSON with
-comments and trailing commas. Those are blanked out here, character for character so that line numbers stay true, and
-the rest is plain JSON: that is the dialect Zed itself reads, in time proportional to the file's size.
+Zed writes the model that was picked last to ``agent.default_model`` of its settings file, JSON with comments and trailing
+commas (see :mod:`ecoroute_mcp.jsonc`).
 """
 
 from __future__ import annotations
 
-import json
-import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ecoroute_mcp import jsonc
 from ecoroute_mcp.sci import EcoRouteError
 
 _MOST_BYTES = 4 * 1024 * 1024
 _MOST_CHARACTERS = 200  # of a provider's or model's name
-_STRING_OR_COMMENT = re.compile(r'("[^"\\]*+(?:\\.[^"\\]*+)*+"?)|//[^\r\n]*+|/\*.*?(?:\*/|\Z)', re.DOTALL)
-_STRING_OR_LAST_COMMA = re.compile(r'("[^"\\]*+(?:\\.[^"\\]*+)*+"?)|,(?=\s*+[}\]])', re.DOTALL)
-_NOT_A_LINE_END = re.compile(r"[^\r\n]")
 
 
 @dataclass(frozen=True)
@@ -42,7 +37,7 @@ def current_model(environ: Mapping[str, str], cwd: Path, home: Path, platform: s
     """
     places = (
         (cwd / ".zed" / "settings.json", "the project's Zed settings"),
-        (_user_folder(environ, home, platform) / "settings.json", "the user's Zed settings"),
+        (zed_folder(environ, home, platform) / "settings.json", "the user's Zed settings"),
     )
     for path, whose in places:
         settings = _settings(path)
@@ -54,7 +49,7 @@ def current_model(environ: Mapping[str, str], cwd: Path, home: Path, platform: s
     return None
 
 
-def _user_folder(environ: Mapping[str, str], home: Path, platform: str) -> Path:
+def zed_folder(environ: Mapping[str, str], home: Path, platform: str) -> Path:
     """Where Zed keeps the user's settings (zed-industries/zed: crates/paths/src/paths.rs, read 2026-11-21)."""
     if platform == "win32":
         roaming = environ.get("APPDATA", "")
@@ -68,47 +63,39 @@ def _user_folder(environ: Mapping[str, str], home: Path, platform: str) -> Path:
 
 
 def _settings(path: Path) -> Any:
-    text = _text(path)
-    bare = _STRING_OR_COMMENT.sub(_blanked, text)
-    bare = _STRING_OR_LAST_COMMA.sub(_blanked, bare)
-    if not bare.strip():
+    found = content(path, otherwise="name the current model yourself")
+    if found is None:
         return {}
     try:
-        settings = json.loads(bare, strict=False)
-    except json.JSONDecodeError as error:
-        raise EcoRouteError(
-            f"{path} line {error.lineno}: is not JSON with comments ({error.msg}): correct it, or name the current "
-            "model yourself"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise EcoRouteError(
-            f"{path} line 1: cannot be understood ({error}): name the current model yourself"
-        ) from error
-    return settings
+        settings = jsonc.parse(text(path, found))
+    except jsonc.JsoncError as error:
+        raise EcoRouteError(f"{path} {error}: correct it, or name the current model yourself") from error
+    return {} if settings is None else settings
 
 
-def _blanked(match: re.Match[str]) -> str:
-    return match[1] if match[1] is not None else _NOT_A_LINE_END.sub(" ", match[0])
-
-
-def _text(path: Path) -> str:
-    """The file's text; empty where there is none."""
+def content(path: Path, *, otherwise: str) -> bytes | None:
+    """A settings file's bytes; None where there is none. Raises EcoRouteError, which ends in ``otherwise``."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise EcoRouteError(f"{path} is not a file: remove it, or name the current model yourself")
+            raise EcoRouteError(f"{path} is not a file: remove it, or {otherwise}")
         with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
+            found = file.read(_MOST_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
-        return ""
+        return None
     except (OSError, ValueError) as error:
-        raise EcoRouteError(f"{path} cannot be read ({error}): name the current model yourself") from error
-    if len(content) > _MOST_BYTES:
-        raise EcoRouteError(f"{path} is larger than {_MOST_BYTES} bytes: name the current model yourself")
+        raise EcoRouteError(f"{path} cannot be read ({error}): {otherwise}") from error
+    if len(found) > _MOST_BYTES:
+        raise EcoRouteError(f"{path} is larger than {_MOST_BYTES} bytes: {otherwise}")
+    return found
+
+
+def text(path: Path, found: bytes) -> str:
+    """What a settings file says, without its byte order mark. Raises EcoRouteError naming the line that is not UTF-8."""
     try:
-        return content.decode("utf-8-sig")
+        return found.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+        line = found.count(b"\n", 0, error.start) + 1
         raise EcoRouteError(f"{path} line {line}: is not UTF-8: save it as UTF-8") from error
 
 

@@ -9,6 +9,11 @@ The boundary, from the inside out:
 * server: times ``server_factor``, which adds host processors, memory and machines kept idle for availability;
 * facility: times the provider's PUE, which adds cooling and power conversion.
 
+A model measured on the user's own machine (``python -m benchmark``) is taken as run there: its joules and seconds per
+token are the measured ones, prefill and decode apart, gross, at the batch nearest to one user and the measured prompt
+length nearest to the task's. What the machine takes beside the device's own reading is ``local_machine_factor``, there
+is no facility (PUE 1), and the device's embodied carbon is spread over ``local_utilisation`` of its life.
+
 The physics of decode: every step reads the weights once for the whole batch, so the energy per token falls with the
 batch until arithmetic and communication between devices dominate. Prefill is bound by arithmetic: about 2 FLOP per
 active parameter per token. Embodied carbon follows the device's time: a second of a device costs its embodied grams
@@ -25,7 +30,16 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ecoroute_mcp.catalogue import Catalogue, Device, EnergyLaw, MeasuredEnergy, Model, Precision, Provider
+from ecoroute_mcp.catalogue import (
+    Catalogue,
+    Device,
+    EnergyLaw,
+    LocalEnergy,
+    MeasuredEnergy,
+    Model,
+    Precision,
+    Provider,
+)
 from ecoroute_mcp.sci import JOULES_PER_KWH, SECONDS_PER_YEAR, Basis, EcoRouteError, Estimate, weakest
 
 GRAMS_PER_KG = 1000.0
@@ -39,7 +53,11 @@ _PARAMETERS = (
     "prefill_share",
     "stack_factor",
     "device_utilisation",
+    "local_machine_factor",
+    "local_utilisation",
 )
+_LOCAL_PRECISIONS = ("as-served", "bf16", "fp16", "fp32", "int8", "int8-pure", "awq", "gptq", "nf4")
+"""Which of several measured precisions a model is taken to run at: the first of these; others after them."""
 
 
 class UnknownEnergy(EcoRouteError):
@@ -54,7 +72,8 @@ class UnknownEnergy(EcoRouteError):
 class Footprint:
     """One token of one model: accelerator joules and device-seconds, the batch's share already taken.
 
-    ``basis`` is that of the energy figure itself, before the assumptions about serving enter.
+    ``basis`` is that of the energy figure itself, before the assumptions about serving enter. ``machine`` is the device
+    of the user's own machine that it was measured on, empty for a model served elsewhere.
     """
 
     prefill_j: Estimate
@@ -64,6 +83,8 @@ class Footprint:
     device: str
     basis: Basis
     how: str
+    machine: str = ""
+    quantised: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +134,8 @@ class Method:
             row.name: row.value if row.name == "bytes_per_param" else keep(row.value) for row in catalogue.parameters
         }
         self._devices = {row.id: row for row in catalogue.devices}
+        self._named_devices = {name: row.id for row in catalogue.devices for name in row.nvml_names}
+        self._local = _as_run(catalogue.local_energy)
         self._providers = {row.id: row for row in catalogue.providers}
         self._keep = keep
         self._measured: dict[str, list[MeasuredEnergy]] = {}
@@ -128,8 +151,21 @@ class Method:
                 raise EcoRouteError(f"data/parameters.csv lacks the row {name!r}")
         self._batches = next(row.value for row in catalogue.parameters if row.name == "batch")
 
-    def footprint(self, model: Model) -> Footprint:
-        """Joules and device-seconds per token. Raises UnknownEnergy where no figure can be had."""
+    @property
+    def local_models(self) -> frozenset[str]:
+        """Ids of the models measured on this machine."""
+        return frozenset(self._local)
+
+    def local_row(self, model_id: str, prompt_tokens: float) -> LocalEnergy:
+        """What a model of ``local_models`` takes here: at the measured prompt length nearest, by ratio, to this one."""
+        return min(self._local[model_id], key=lambda row: abs(math.log(row.prompt_tokens / max(prompt_tokens, 1.0))))
+
+    def footprint(self, model: Model, prompt_tokens: float = 1.0) -> Footprint:
+        """Joules and device-seconds per token; ``prompt_tokens`` is looked at for models measured on this machine.
+
+        Raises UnknownEnergy where no figure can be had."""
+        if model.id in self._local:
+            return self._local_footprint(self.local_row(model.id, prompt_tokens))
         total_b, active_b = model.params_total_b, model.params_active_b
         if total_b is None or active_b is None:
             raise _size_unknown(model)
@@ -159,8 +195,9 @@ class Method:
 
     def at_facility(self, footprint: Footprint, provider: Provider, multiplier: Estimate) -> TokenCarbon:
         """Per-token kWh at the facility's meter and embodied grams; ``multiplier`` scales the written tokens."""
-        to_kwh = self.facility_factor(provider).scaled(1 / JOULES_PER_KWH)
-        embodied_g_per_s = self.embodied_g_per_device_s(footprint.device)
+        local = bool(footprint.machine)
+        to_kwh = self.facility_factor(provider, local=local).scaled(1 / JOULES_PER_KWH)
+        embodied_g_per_s = self.embodied_g_per_device_s(footprint.device, local=local)
         return TokenCarbon(
             prefill_kwh=footprint.prefill_j * to_kwh,
             decode_kwh=footprint.decode_j * multiplier * to_kwh,
@@ -168,21 +205,48 @@ class Method:
             decode_embodied_g=footprint.decode_device_s * multiplier * embodied_g_per_s,
         )
 
-    def facility_factor(self, provider: Provider) -> Estimate:
-        """Energy at the facility's meter over energy at the accelerator."""
-        return self._parameters["server_factor"] * provider.pue
+    def facility_factor(self, provider: Provider, *, local: bool = False) -> Estimate:
+        """Energy at the facility's meter, or the ``local`` machine's plug, over energy at the accelerator."""
+        return self._parameters["local_machine_factor" if local else "server_factor"] * provider.pue
 
-    def embodied_g_per_device_s(self, device_id: str) -> Estimate:
+    def embodied_g_per_device_s(self, device_id: str, *, local: bool = False) -> Estimate:
         """Embodied grams (device and its share of the server) used up by one second of work of one device."""
         device = self._devices[device_id]
         if device.embodied_kg is None or device.server_share_kg is None or device.life_years is None:
             raise UnknownEnergy(
                 f"no embodied carbon is known for {device_id}: add its row to data/devices.csv",
-                missing=f"no embodied carbon is known for {device_id}",
+                missing=f"no embodied carbon is known for {device_id}; data/devices.csv is where to add it",
             )
-        worked_s = self._keep(device.life_years).scaled(SECONDS_PER_YEAR) * self._parameters["device_utilisation"]
+        worked = self._parameters["local_utilisation" if local else "device_utilisation"]
+        worked_s = self._keep(device.life_years).scaled(SECONDS_PER_YEAR) * worked
         embodied_kg = self._keep(device.embodied_kg) + self._keep(device.server_share_kg)
         return embodied_kg.scaled(GRAMS_PER_KG) / worked_s
+
+    def _local_footprint(self, row: LocalEnergy) -> Footprint:
+        device = self._named_devices.get(row.device_name)
+        if device is None:
+            raise UnknownEnergy(
+                f"{row.model} was measured on this machine, but no row of data/devices.csv has {row.device_name!r} "
+                "among its nvml_names: add it there, or leave this machine's figures out with --hosted-only",
+                missing=f"measured on this machine's {row.device_name}, which no row of data/devices.csv names "
+                "(nvml_names): add it there",
+            )
+        conditions = f"{row.device_name}, {row.precision}, batch {row.batch}, {row.measured_on}"
+        remarks = [f"prompts of {row.prompt_tokens} tokens"]
+        remarks += ["random weights of its shape"] if row.weights == "random" else []
+        remarks += [] if row.energy_source == "counter" else [f"energy by {row.energy_source}"]
+        remarks += [row.doubt] if row.doubt else []
+        return Footprint(
+            prefill_j=row.prefill_j_per_token,
+            decode_j=row.decode_j_per_token,
+            prefill_device_s=row.prefill_s_per_token,
+            decode_device_s=row.decode_s_per_token,
+            device=device,
+            basis=weakest(row.prefill_j_per_token.basis, row.decode_j_per_token.basis),
+            how=f"measured on this machine ({conditions}), {', '.join(remarks)}",
+            machine=row.device_uuid or row.device_name,
+            quantised="" if row.precision in ("as-served", "bf16", "fp16", "fp32") else row.precision,
+        )
 
     def _prefill_j(self, active_b: Estimate) -> Estimate:
         joules_per_b = Estimate.exact(self._law.coefficients[2], basis="estimated", source=self._law.sources[0])
@@ -261,6 +325,26 @@ class Method:
 
 
 _BYTES: dict[Precision, float] = {"bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "fp4": 0.5}
+
+
+def _as_run(rows: Sequence[LocalEnergy]) -> dict[str, list[LocalEnergy]]:
+    """Per model the rows it is taken to run by, one a prompt length: those of the device measured last, at its first
+    precision of _LOCAL_PRECISIONS, at the smallest batch; a row with a doubt only where the device has no other."""
+    models: dict[str, list[LocalEnergy]] = {}
+    for row in rows:
+        models.setdefault(row.model, []).append(row)
+    run = {}
+    for model, measured in models.items():
+        last = max(reversed(measured), key=lambda row: row.measured_on)  # of one day's, the one written last
+        here = [row for row in measured if (row.device_name, row.device_uuid) == (last.device_name, last.device_uuid)]
+        sure = [row for row in here if not row.doubt] or here
+        first = min(sure, key=lambda row: (_local_rank(row.precision), row.precision, row.batch))
+        run[model] = [row for row in sure if (row.precision, row.batch) == (first.precision, first.batch)]
+    return run
+
+
+def _local_rank(precision: str) -> int:
+    return _LOCAL_PRECISIONS.index(precision) if precision in _LOCAL_PRECISIONS else len(_LOCAL_PRECISIONS)
 
 
 def predict(

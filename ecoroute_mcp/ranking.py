@@ -6,7 +6,8 @@ the adequate the one with the fewest grams for this task comes first, at the mid
 
 Two grams-figures share most of their doubt (the grid, the tokens, how models are served), so a saving is not the
 difference of two full intervals: what both share is taken at its middle, and only what is each model's own (parameters,
-precision, the law's residual, its tokens at its effort) spreads the difference. It may be zero or negative.
+precision, the law's residual, its tokens at its effort) spreads the difference. It may be zero or negative. A model
+measured on the user's own machine shares no serving with a hosted one: then each keeps the whole doubt of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +20,16 @@ from dataclasses import dataclass, field, fields, replace
 from statistics import NormalDist
 from typing import Literal
 
-from ecoroute_mcp.catalogue import Catalogue, Effort, Grid, Model, Provider, Source, cited_sources
+from ecoroute_mcp.catalogue import (
+    THIS_MACHINE,
+    Catalogue,
+    Effort,
+    Grid,
+    Model,
+    Provider,
+    Source,
+    cited_sources,
+)
 from ecoroute_mcp.choices import TOKENS_PER_MTOK, Choice, Choices, Excluded
 from ecoroute_mcp.energy import Method, TokenCarbon, middle
 from ecoroute_mcp.identity import Identity, Match
@@ -200,6 +210,7 @@ class Health:
     notice: str
     rows: dict[str, int]
     rankable_models: int
+    local_models: int
     tested_models: int
     sources_read_from: str
     sources_read_to: str
@@ -254,19 +265,20 @@ class Router:
         grid, zone, defaulted = self._asked_zone(request.region)
         defaulted = list(demand.assumed) + defaulted
         allowed, among = self._among(request.candidates, defaulted)
-        choices = self._choices
+        choices = self._choices.at(demand.input_tokens.mid)
         carbon = choices.carbon_g(demand, grid)
         tests = self._conditions(demand, allowed, among, request.open_weights_only)
         if request.max_cost_usd is not None:
             most = request.max_cost_usd
-            within = [cost <= most for cost in choices.cost_usd(demand)]
+            # Running here has no price: a limit on what is paid to others does not bind it.
+            within = [cost <= most or here for cost, here in zip(choices.cost_usd(demand), choices.local, strict=True)]
             tests.append((f"expected cost above ${most:g}, or price not known", within))
         eligible, unfit = choices.sift(tests, carbon)
         passed, weak = choices.sift([(self._bar(demand), self._adequate(demand))], carbon, eligible)
         order = choices.best_of_each_model(passed, carbon, RUNNERS_UP + 1)
         ranked = [self._ranked(choices.all[index], demand, grid) for index in order]
         recommended = ranked[0] if ranked else None
-        current, option, note = self._current(request, demand, grid)
+        current, option, note = self._current(request, demand, grid, choices)
         saving = None
         if recommended is not None and option is not None:
             saving = self._saving(option, choices.all[order[0]], demand, grid)
@@ -306,7 +318,7 @@ class Router:
         defaulted = list(demand.assumed) + defaulted
         if request.task_type is None:
             defaulted.insert(0, f"task_type: {kind}")
-        choices = self._choices
+        choices = self._choices.at(demand.input_tokens.mid)
         carbon, cost, adequate = choices.carbon_g(demand, grid), choices.cost_usd(demand), self._adequate(demand)
         allowed, among = self._among(request.candidates, defaulted)
         tests = self._conditions(demand, allowed, among, request.open_weights_only)
@@ -371,7 +383,11 @@ class Router:
         rows = {table.name: len(getattr(self.catalogue, table.name)) for table in fields(self.catalogue)}
         read = [source.retrieved_on.isoformat() for source in self.catalogue.sources]
         problems = [problem] if problem else []
-        problems += [f"no rows in {name}: run `ecoroute refresh`" for name, count in rows.items() if not count]
+        problems += [
+            f"no rows in {name}: run `ecoroute refresh`"
+            for name, count in rows.items()
+            if not count and name != "local_energy"
+        ]
         current = "not known"
         if detected.spelling is not None:
             try:
@@ -389,6 +405,7 @@ class Router:
             notice=notice,
             rows=rows,
             rankable_models=len(set(self._choices.model_ids)),
+            local_models=len(self._method.local_models),
             tested_models=len({choice.model.id for choice in self._choices.all if choice.quality is not None}),
             sources_read_from=min(read),
             sources_read_to=max(read),
@@ -482,12 +499,12 @@ class Router:
             carbon_g_per_token=at_middle.scaled(1 / (inputs.mid + written.mid)),
             energy_j=energy_kwh.scaled(JOULES_PER_KWH),
             output_tokens=written,
-            cost_usd=self._cost(option.model, inputs, written),
+            cost_usd=None if option.footprint.machine else self._cost(option.model, inputs, written),
             ability=ability,
             zone=self._home[option.provider.id] if grid is None else _zone(grid, "the zone of this answer"),
             energy_basis=option.footprint.basis,
             energy_how=option.footprint.how,
-            notes=self._notes(option.model),
+            notes=_local_notes(option) if option.footprint.machine else self._notes(option.model),
         )
 
     def _cost(self, model: Model, inputs: Estimate, written: Estimate) -> Estimate | None:
@@ -527,7 +544,9 @@ class Router:
             sources=option.quality.sources,
         )
 
-    def _current(self, request: Request, demand: Demand, grid: Grid | None) -> tuple[Ranked | None, Choice | None, str]:
+    def _current(
+        self, request: Request, demand: Demand, grid: Grid | None, choices: Choices
+    ) -> tuple[Ranked | None, Choice | None, str]:
         spelling, where = request.current_model, ""
         if spelling is None:
             spelling, where = request.detected.spelling, request.detected.where
@@ -540,9 +559,9 @@ class Router:
                 raise
             return None, None, f"{where} names {shown(spelling)!r}, but {error}"
         said = f"from {where}" if where else ""
-        options = [choice for choice in self._choices.all if choice.model.id == match.model_id]
+        options = [choice for choice in choices.all if choice.model.id == match.model_id]
         if not options:
-            reason = next(reason for reason, names in self._choices.outside.items() if match.model_id in names)
+            reason = next(reason for reason, names in choices.outside.items() if match.model_id in names)
             return None, None, "; ".join(filter(None, (f"{match.model_id}: no grams can be given ({reason})", said)))
         option, note = self._at_effort(options, match)
         if match.removed:
@@ -569,7 +588,9 @@ class Router:
 
     def _saving(self, current: Choice, greener: Choice, demand: Demand, grid: Grid | None) -> Saving:
         one_grid = grid is not None or current.provider is greener.provider
-        now, then = (self._own_carbon_g(option, demand, grid, one_grid) for option in (current, greener))
+        served_alike = current.footprint.machine == greener.footprint.machine
+        method = self._own if served_alike else self._method
+        now, then = (self._own_carbon_g(option, demand, grid, one_grid, method) for option in (current, greener))
         if current is greener:
             return Saving(low=0.0, mid=0.0, high=0.0, basis=now.basis, sources=now.sources)
         return Saving(
@@ -580,10 +601,14 @@ class Router:
             sources=tuple(dict.fromkeys(now.sources + then.sources)),
         )
 
-    def _own_carbon_g(self, option: Choice, demand: Demand, grid: Grid | None, one_grid: bool) -> Estimate:
-        """Grams with only this model's own doubt: the task's tokens and serving at their middles, and the grid too
-        where both models use the same one. Its reasoning tokens, its size and its provider's PUE are its own."""
-        per_token = self._own.at_facility(self._own.footprint(option.model), option.provider, option.multiplier)
+    def _own_carbon_g(
+        self, option: Choice, demand: Demand, grid: Grid | None, one_grid: bool, method: Method
+    ) -> Estimate:
+        """Grams with only this model's own doubt: the task's tokens at their middles, serving as ``method`` has it, and
+        the grid too at its middle where both models use the same one. Its reasoning tokens, its size and its provider's
+        PUE are its own."""
+        footprint = method.footprint(option.model, demand.input_tokens.mid)
+        per_token = method.at_facility(footprint, option.provider, option.multiplier)
         intensity = self._choices.intensity(option, grid)
         return _carbon_g(
             per_token,
@@ -601,27 +626,34 @@ class Router:
         grid, where = self._default_zone, self.defaults.region_where
         if grid is not None:
             return grid, _zone(grid, where), [f"region: {grid.zone}, from {where}"]
-        return None, None, ["region: the grid each provider is taken to serve from; pass region for one grid"]
+        here = "; for this machine the world's mean" if any(self._choices.local) else ""
+        return None, None, [f"region: the grid each provider is taken to serve from{here}; pass region for one grid"]
 
     def _served_from(self, provider: Provider) -> Zone:
-        """One interval over the zones a provider may serve from; its middle is the first zone's."""
+        """One interval over the zones a provider may serve from; its middle is the first zone's.
+
+        Where the user's own machine stands is not known unless they say: its interval spans all countries."""
         grids = [self.zones.resolve(zone) for zone in provider.zones]
-        intensities = [grid.intensity_g_per_kwh for grid in grids]
-        cited = tuple(
-            dict.fromkeys([source for each in intensities for source in each.sources] + list(provider.sources))
-        )
+        spanned = [grid.intensity_g_per_kwh for grid in grids]
+        chosen_by = f"taken as where {provider.name} serves from, the first in the middle"
+        if provider.id == THIS_MACHINE:
+            chosen_by = "where this machine stands was not said, so all countries' range: pass region"
+            countries = [row.intensity_g_per_kwh for row in self.catalogue.grids if row.region_type == "country"]
+            spanned.append(min(countries, key=lambda each: each.low))
+            spanned.append(max(countries, key=lambda each: each.high))
+        cited = tuple(dict.fromkeys([source for each in spanned for source in each.sources] + list(provider.sources)))
         return Zone(
             zone=" or ".join(grid.zone for grid in grids),
             name=" or ".join(grid.name for grid in grids),
             valid_from=min(grid.valid_from for grid in grids).isoformat(),
             intensity_g_per_kwh=Estimate(
-                low=min(each.low for each in intensities),
-                mid=intensities[0].mid,
-                high=max(each.high for each in intensities),
+                low=min(each.low for each in spanned),
+                mid=spanned[0].mid,
+                high=max(each.high for each in spanned),
                 basis=weakest(*(self._sources[name].basis for name in cited)),
                 sources=cited,
             ),
-            chosen_by=f"taken as where {provider.name} serves from, the first in the middle",
+            chosen_by=chosen_by,
             note="; ".join(dict.fromkeys(grid.note for grid in grids if grid.note)),
         )
 
@@ -679,6 +711,13 @@ def _carbon_g(per_token: TokenCarbon, inputs: Estimate, outputs: Estimate, inten
 
 def _per_task(inputs: Estimate, outputs: Estimate, per_input: Estimate, per_output: Estimate) -> Estimate:
     return per_input * inputs + per_output * outputs
+
+
+def _local_notes(option: Choice) -> tuple[str, ...]:
+    notes = ["run on this machine: no price per token, and its electricity is not priced"]
+    if option.footprint.quantised:
+        notes.append(f"its quality is that of the published weights, not of {option.footprint.quantised}")
+    return tuple(notes)
 
 
 def _named(ranked: Ranked) -> str:

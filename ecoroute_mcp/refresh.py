@@ -20,13 +20,13 @@ import os
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecoroute_mcp import store
-from ecoroute_mcp.catalogue import KEYS, Catalogue, Source
+from ecoroute_mcp.catalogue import KEYS, THIS_MACHINE, Catalogue, LocalEnergy, Source
 from ecoroute_mcp.sci import Basis, EcoRouteError, weakest
 
 if TYPE_CHECKING:
@@ -53,8 +53,10 @@ _FILES: dict[str, str] = {
     "quality": "quality.csv",
     "measured_energy": "measured_energy.csv",
     "energy_laws": "energy_law.yaml",
+    "local_energy": "this-machine.csv",
 }
-"""The file of each collection of the catalogue; a pattern stands for all files that match it."""
+"""The file of each collection of the catalogue; a pattern stands for all files that match it. All lie under data/ but
+the last, which `python -m benchmark` writes beside the database."""
 
 
 def packaged_data() -> Path:
@@ -64,10 +66,16 @@ def packaged_data() -> Path:
     return inside if inside.is_dir() else here.parent / "data"
 
 
-def fingerprint(data: Path, measurements: Sequence[Path] = ()) -> str:
-    """A SHA-256 over names and contents of exactly the files that :func:`read` reads; a missing one counts as such."""
+def this_machine(database: Path) -> Path:
+    """Where the figures measured on this machine lie: beside the database."""
+    return Path(os.path.realpath(database)).with_name(_FILES["local_energy"])
+
+
+def fingerprint(data: Path, local: Path | None = None) -> str:
+    """A SHA-256 over names and contents of exactly the files that are read, this machine's (``local``) among them where
+    there is one; a missing one of ``data`` counts as such."""
     digest = hashlib.sha256()
-    for table, paths in _paths(data, measurements).items():
+    for table, paths in _paths(data, local).items():
         for path in paths:
             try:
                 content = path.read_bytes()
@@ -79,14 +87,48 @@ def fingerprint(data: Path, measurements: Sequence[Path] = ()) -> str:
     return digest.hexdigest()
 
 
-def read(data: Path, measurements: Sequence[Path] = ()) -> Catalogue:
-    """The checked catalogue in the folder ``data``.
+def read(data: Path) -> Catalogue:
+    """The checked catalogue in the folder ``data``, without figures of this machine.
 
-    ``measurements`` are further files with the columns of measured_energy.csv, which cite sources of data/sources*.csv.
     Raises EcoRouteError naming file, line and repair of what is wrong, and of every dangling reference.
     """
-    catalogue, _ = _gather(data, measurements, yesterday=None)
-    return catalogue
+    return _gather(data, None, yesterday=None).catalogue
+
+
+def local_rows(path: Path, models: Collection[str]) -> tuple[tuple[LocalEnergy, ...], tuple[str, ...]]:
+    """The rows of a file of figures measured on this machine, and what is wrong with those left out; never raises.
+
+    ``models`` are the ids there are. A missing file holds no rows.
+    """
+    if not path.exists():
+        return (), ()
+    try:
+        rows, complaints = _rows_and_complaints(path, LocalEnergy, {THIS_MACHINE: "measured"})
+    except EcoRouteError as error:
+        return (), (str(error),)
+    kept: dict[tuple[Any, ...], LocalEnergy] = {}
+    for row in rows:
+        key = tuple(getattr(row, name) for name in KEYS["local_energy"])
+        if row.model not in models:
+            complaints.append(f"{path}: {row.model!r} is no model of data/models.csv")
+        elif key in kept:
+            complaints.append(f"{path}: {', '.join(map(str, key))} appears twice")
+        else:
+            kept[key] = row
+    return tuple(kept.values()), tuple(complaints)
+
+
+def cells(row: Any, prefix: str = "") -> dict[str, str]:
+    """A row as the cells of a table, by column: what reading it gives the row back. No text may have a line break."""
+    found: dict[str, str] = {}
+    for field in fields(row):
+        name, value = prefix + field.name, getattr(row, field.name)
+        if is_dataclass(value):
+            found |= cells(value, f"{name}.")
+        elif not (prefix and field.name == "basis"):
+            parts = value if isinstance(value, tuple) else (value,)
+            found[name] = "|".join("" if part is None else str(part) for part in parts)
+    return found
 
 
 @dataclass(frozen=True)
@@ -97,25 +139,28 @@ class Opened:
     notice: str
 
 
-def open_catalogue(
-    path: Path, data: Path, measurements: Sequence[Path] = (), *, wait_s: float = store.LOCK_WAIT_S
-) -> Opened:
-    """The catalogue of the database at ``path``, built from ``data`` first where that is needed.
+def open_catalogue(path: Path, data: Path, *, wait_s: float = store.LOCK_WAIT_S) -> Opened:
+    """The catalogue of the database at ``path``, built first, where that is needed, from ``data`` and the figures of
+    this machine.
 
-    It is needed on first use, after data/ changed, and when the file is damaged or of an older version; ``notice`` then
-    says so. Raises EcoRouteError where the file is not ours, newer, or locked for longer than ``wait_s`` seconds, and
-    where it must be built but cannot be written.
+    It is needed on first use, after either changed, and when the file is damaged or of an older version; ``notice``
+    then says so. Raises EcoRouteError where the file is not ours, newer, or locked for longer than ``wait_s`` seconds,
+    and where it must be built but cannot be written.
     """
-    current = fingerprint(data, measurements)
+    local = this_machine(path)
+    current = fingerprint(data, local)
     try:
         catalogue = store.load(path, fingerprint=current, wait_s=wait_s)
         return Opened(catalogue, store.meta(path, wait_s=wait_s)["note"])
     except store.NeedsRebuild as reason:
         why = reason.why
     _refuse_inside(path, data)
-    catalogue = read(data, measurements)
-    store.save(catalogue, path, current, wait_s=wait_s)
-    return Opened(catalogue, f"The database {path} was built from {data}: {why}.")
+    gathered = _gather(data, local, yesterday=None)
+    store.save(gathered.catalogue, path, current, note=gathered.doubts, wait_s=wait_s)
+    return Opened(
+        gathered.catalogue,
+        " ".join(filter(None, (f"The database {path} was built from {data}: {why}.", gathered.doubts))),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,14 +201,8 @@ class Report:
         return "\n".join(lines)
 
 
-def refresh(
-    database: Path,
-    data: Path,
-    measurements: Sequence[Path] = (),
-    *,
-    wait_s: float = store.LOCK_WAIT_S,
-) -> Report:
-    """Read ``data``, save it to ``database``, and say what changed.
+def refresh(database: Path, data: Path, *, wait_s: float = store.LOCK_WAIT_S) -> Report:
+    """Read ``data`` and the figures of this machine, save them to ``database``, and say what changed.
 
     A table whose file cannot be read keeps the rows the database has; with no such rows, and where old and new rows do
     not fit together, EcoRouteError is raised and the database stays as it is.
@@ -171,18 +210,23 @@ def refresh(
     if not data.is_dir():
         raise EcoRouteError(f"there is no folder {data}: name one that holds the tables, or leave it out")
     _refuse_inside(database, data)
-    notice = ""
+    notices = []
     yesterday: Catalogue | None = None
     try:
         yesterday = store.load(database, wait_s=wait_s)
     except store.NeedsRebuild as reason:
-        notice = f"The database {database} was built anew: {reason.why}."
-    current = fingerprint(data, measurements)
-    catalogue, failed = _gather(data, measurements, yesterday)
-    kept = "; ".join(f"{table} has the rows of an earlier refresh, because {why}" for table, why in failed.items())
-    store.save(catalogue, database, current, note=kept, wait_s=wait_s)
+        notices.append(f"The database {database} was built anew: {reason.why}.")
+    local = this_machine(database)
+    current = fingerprint(data, local)
+    gathered = _gather(data, local, yesterday)
+    catalogue, failed = gathered.catalogue, gathered.failed
+    notes = [f"{table} has the rows of an earlier refresh, because {why}" for table, why in failed.items()]
+    if gathered.doubts:
+        notes.append(gathered.doubts)
+        notices.append(gathered.doubts)
+    store.save(catalogue, database, current, note="; ".join(notes), wait_s=wait_s)
     changes = tuple(_change(table, yesterday, catalogue) for table in _FILES)
-    return Report(database=database, changes=changes, failed=failed, notice=notice)
+    return Report(database=database, changes=changes, failed=failed, notice=" ".join(notices))
 
 
 def _change(table: str, before: Catalogue | None, after: Catalogue) -> Change:
@@ -216,23 +260,34 @@ def _refuse_inside(database: Path, data: Path) -> None:
 # Reading the files.
 
 
-def _paths(data: Path, measurements: Sequence[Path]) -> dict[str, list[Path]]:
+def _paths(data: Path, local: Path | None) -> dict[str, list[Path]]:
     """The files of each table, in a fixed order; a file that must exist is listed even where it does not."""
     paths = {}
     for table, pattern in _FILES.items():
+        if table == "local_energy":
+            paths[table] = [local] if local is not None and local.exists() else []
+            continue
         found = sorted(data.glob(pattern), key=lambda path: path.name)
         paths[table] = found or [data / pattern.replace("*", "")]
-    paths["measured_energy"] += measurements
     return paths
 
 
-def _gather(data: Path, measurements: Sequence[Path], yesterday: Catalogue | None) -> tuple[Catalogue, dict[str, str]]:
-    """The checked catalogue, and why a table has yesterday's rows. Without a yesterday every failure is raised."""
+@dataclass(frozen=True, kw_only=True)
+class _Gathered:
+    """A checked catalogue; why a table has yesterday's rows; which figures of this machine were left out and why."""
+
+    catalogue: Catalogue
+    failed: Mapping[str, str]
+    doubts: str
+
+
+def _gather(data: Path, local: Path | None, yesterday: Catalogue | None) -> _Gathered:
+    """Everything there is to read. Without a yesterday every failure under ``data`` is raised."""
     hints = _hints(Catalogue)
     tables: dict[str, tuple[Any, ...]] = {}
     failed: dict[str, str] = {}
     bases: dict[str, Basis] = {}
-    for table, paths in _paths(data, measurements).items():
+    for table, paths in _paths(data, None).items():
         row_type = typing.get_args(hints[table])[0]
         try:
             tables[table] = tuple(row for path in paths for row in _rows(path, row_type, bases))
@@ -243,29 +298,57 @@ def _gather(data: Path, measurements: Sequence[Path], yesterday: Catalogue | Non
             elif row_type is Source:
                 break  # without them nothing else can be read
         if row_type is Source:
+            tables[table] = tuple(source for source in tables[table] if source.id != THIS_MACHINE)
             bases = {source.id: source.basis for source in tables[table]}
     if failed and yesterday is None:
         raise EcoRouteError("\n".join(failed.values()))
-    return Catalogue.checked(**tables), failed
+    doubts = ""
+    if local is not None:
+        rows, complaints = local_rows(local, {model.id for model in tables["models"]})
+        tables["local_energy"] = rows
+        if rows:
+            tables["sources"] += (_source_of(local, rows),)
+        if complaints:
+            listed = "; ".join(complaints[:_MOST_COMPLAINTS])
+            doubts = f"Measurements of this machine were left out ({listed}): remove these lines, or measure again."
+    return _Gathered(catalogue=Catalogue.checked(**tables), failed=failed, doubts=doubts)
+
+
+def _source_of(local: Path, rows: Sequence[LocalEnergy]) -> Source:
+    devices = ", ".join(sorted({f"{row.device_name} {row.device_uuid}".strip() for row in rows}))
+    return Source(
+        id=THIS_MACHINE,
+        url=local.as_uri(),
+        retrieved_on=max(row.measured_on for row in rows),
+        basis="measured",
+        note=f"Measured with `python -m benchmark` on this machine's {devices}: gross energy of the device alone, 95 % "
+        "intervals over repeats",
+    )
 
 
 def _rows(path: Path, row_type: type, bases: Mapping[str, Basis]) -> list[Any]:
     """The validated rows of one file. Raises EcoRouteError with its first complaints, each with its line."""
+    rows, complaints = _rows_and_complaints(path, row_type, bases)
+    if complaints:
+        raise EcoRouteError("\n".join(complaints[:_MOST_COMPLAINTS]))
+    return rows
+
+
+def _rows_and_complaints(path: Path, row_type: type, bases: Mapping[str, Basis]) -> tuple[list[Any], list[str]]:
+    """The valid rows of one file, and what is wrong with the others. Raises EcoRouteError where it is no table."""
     columns = _columns(row_type)
     rows: list[Any] = []
     complaints: list[str] = []
     for line, raw in _yaml_items(path) if path.suffix == ".yaml" else _csv_lines(path, columns):
         where = f"{path} line {line}"
         try:
+            if isinstance(raw, EcoRouteError):
+                raise raw
             values = raw if path.suffix == ".yaml" else _from_cells(where, raw, columns)
             rows.append(_row(where, row_type, values, bases))
         except EcoRouteError as error:
             complaints.append(str(error))
-            if len(complaints) == _MOST_COMPLAINTS:
-                break
-    if complaints:
-        raise EcoRouteError("\n".join(complaints))
-    return rows
+    return rows, complaints
 
 
 def _row(where: str, row_type: type, values: Any, bases: Mapping[str, Basis]) -> Any:
@@ -400,8 +483,9 @@ def _text(path: Path) -> str:
     return text
 
 
-def _csv_lines(path: Path, columns: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and cells by column of each row. Raises EcoRouteError where the file is not such a table."""
+def _csv_lines(path: Path, columns: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, str] | EcoRouteError]]:
+    """Line number and cells by column of each row, or what is wrong with the line. Raises EcoRouteError where the file
+    is not such a table."""
     import csv
 
     header: list[str] = []
@@ -413,7 +497,11 @@ def _csv_lines(path: Path, columns: Mapping[str, Any]) -> Iterator[tuple[int, di
         try:
             (cells,) = csv.reader([line], strict=True)
         except csv.Error as error:
-            raise EcoRouteError(f"{where}: {error}: write a row on one line, with its quotes closed") from error
+            problem = EcoRouteError(f"{where}: {error}: write a row on one line, with its quotes closed")
+            if not header:
+                raise problem from error
+            yield number, problem
+            continue
         if not header:
             header = cells
             for name in header:
@@ -422,7 +510,7 @@ def _csv_lines(path: Path, columns: Mapping[str, Any]) -> Iterator[tuple[int, di
             if len(set(header)) < len(header):
                 raise EcoRouteError(f"{where}: a column appears twice: keep one of each")
         elif len(cells) != len(header):
-            raise EcoRouteError(f"{where}: has {len(cells)} cells where the header has {len(header)}")
+            yield number, EcoRouteError(f"{where}: has {len(cells)} cells where the header has {len(header)}")
         else:
             yield number, dict(zip(header, cells, strict=True))
     if not header:

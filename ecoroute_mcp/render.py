@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from types import ModuleType
 
 from ecoroute_mcp import energy, ranking, sci
-from ecoroute_mcp.catalogue import Catalogue
+from ecoroute_mcp.catalogue import THIS_MACHINE, Catalogue
 from ecoroute_mcp.choices import Excluded
 from ecoroute_mcp.ranking import Ability, Health, Ranked, Rankings, Recommendation, Saving, Zone
 from ecoroute_mcp.sci import Estimate
@@ -86,7 +86,8 @@ def recommendation(answer: Recommendation) -> str:
             f"- Cost: {dollars(best.cost_usd)}; energy {interval(best.energy_j, _JOULES)}; "
             f"{quantity(best.embodied_g.mid)} of the carbon is embodied"
         )
-        lines.append(f"- Energy: {best.energy_basis.replace('_', ' ')}, {best.energy_how}")
+        basis = "" if best.provider == THIS_MACHINE else f"{best.energy_basis.replace('_', ' ')}, "
+        lines.append(f"- Energy: {basis}{best.energy_how}")
         lines.append(f"- Grid: {_zone(best.zone)}, {best.zone.chosen_by}")
         lines += [f"- Note: {note}" for note in best.notes[:2]]
     if answer.runners_up:
@@ -132,7 +133,7 @@ def ranking_rows(rows: Iterable[Ranked]) -> list[tuple[str, ...]]:
             percent(row.ability.p_adequate) if row.ability else "-",
             interval(row.carbon_g),
             f"${_digits(row.cost_usd.mid * 1000)}" if row.cost_usd else "not known",
-            row.energy_basis.replace("_", " "),
+            "measured on this machine" if row.provider == THIS_MACHINE else row.energy_basis.replace("_", " "),
         )
         for row in rows
     ]
@@ -173,6 +174,7 @@ def health(state: Health) -> str:
         "",
         f"- Models: {state.rows['models']}, of which {state.rankable_models} have an energy figure and "
         f"{state.tested_models} of those a place on the quality scale",
+        f"- Measured on this machine: {state.local_models} model{'' if state.local_models == 1 else 's'}",
         f"- Grids: {state.rows['grids']}; measured deployments: {state.rows['measured_energy']}; "
         f"sources: {state.rows['sources']}, read {state.sources_read_from} to {state.sources_read_to}",
         f"- Database: {state.database}",

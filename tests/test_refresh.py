@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -213,15 +213,6 @@ def test_a_byte_order_mark_and_windows_line_ends_change_nothing(data: Path, name
     path = data / name
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
     assert read(data) == before
-
-
-def test_further_measurements_are_read_beside_the_tables(data: Path, tmp_path: Path) -> None:
-    mine = tmp_path / "mine.csv"
-    mine.write_text(f"{HEADERS['measured_energy.csv']}\nacme/bellows,A1,2,fp8,1,1,2,3,meter,50,chat,mine\n")
-    catalogue = read(data, [mine])
-    assert [row.model for row in catalogue.measured_energy] == ["acme/anvil", "acme/bellows"]
-    assert read(data) == replace(catalogue, measured_energy=catalogue.measured_energy[:1])
-    assert fingerprint(data, [mine]) != fingerprint(data)
 
 
 @pytest.mark.parametrize(
@@ -595,7 +586,7 @@ def test_without_a_yesterday_a_failure_is_an_error(data: Path, db: Path) -> None
 # The data that is shipped.
 
 shipped = pytest.mark.skipif(
-    not all(path.exists() for paths in refresh._paths(packaged_data(), ()).values() for path in paths),
+    not all(path.exists() for paths in refresh._paths(packaged_data(), None).values() for path in paths),
     reason="the data folder is not complete",
 )
 
