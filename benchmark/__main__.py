@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark import curate, scale, scale_report, session, summary, summary_report, trial
+from benchmark import curate, scale, scale_report, sensors_report, session, summary, summary_report, trial
 from ecoroute_mcp.refresh import packaged_data
 from ecoroute_mcp.sci import EcoRouteError
 
@@ -89,6 +89,7 @@ COMMANDS = (
     Command("curate", "generate the tables of data/ from data/upstream/", _curate_options, _curate),
     Command("run", "measure speed, energy and quality of models on this machine", session.options, session.run),
     Command("summary", "print what the measurements say", _summary_options, _summary),
+    Command("sensors", "list or log every sensor of this machine", sensors_report.options, sensors_report.run),
 )
 
 
