@@ -1,13 +1,26 @@
-"""ML.ENERGY's measurements -> measured_energy.csv: joules per output token of deployments of models we know.
+"""ML.ENERGY's and this project's measurements -> measured_energy.csv: joules per output token of models we know.
 
-Only text workloads, only models of the catalogue (the mapping below is by weights: an "-FP8" upload is the same model
-served at another precision). The rows are the upstream figures as they stand; nothing is averaged here.
+Of ML.ENERGY only text workloads, only models of the catalogue (the mapping below is by weights: an "-FP8" upload is the
+same model served at another precision). The rows are the upstream figures as they stand; nothing is averaged here.
+
+Of this project's trials (data/measurements) only models that ML.ENERGY does not have, so that two serving stacks are
+never pooled for one model; and only what the energy law can carry to other deployments: its devices, the precisions
+that models are served at, no failed gate. What is left out stands in the table's comments, with the reason. A file of
+trials needs a row of sources.csv with its path as the address.
 """
 
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from pathlib import Path
+from typing import get_args
+
+from benchmark import trial
+from benchmark.curate import models
+from ecoroute_mcp.catalogue import Precision
+from ecoroute_mcp.identity import Identity
+from ecoroute_mcp.sci import EcoRouteError
 
 UPSTREAM = "mlenergy_v3.csv"
 TEXT_WORKLOADS = ("lm-arena-chat", "gpqa", "sourcegraph-fim")
@@ -36,8 +49,32 @@ MODELS = {
 }
 
 
+WEIGHTS = {"random": "random weights of the true shape", "gguf": "a GGUF file's weights", "checkpoint": "its weights"}
+
+
 def tables(upstream: Path) -> dict[str, list[dict[str, str]]]:
-    """Rows of measured_energy.csv from the folder of inputs, ordered by model, device, precision, workload, batch."""
+    """Rows of measured_energy.csv from the folder of inputs, and the trials beside it, ordered by model, device,
+    precision, workload, batch."""
+    rows = _published(upstream) + _own(upstream)[0]
+    rows.sort(
+        key=lambda row: (row["model"], row["device"], row["precision"], row["workload"], row["stack"], row["devices"])
+    )
+    return {"measured_energy.csv": rows}
+
+
+def notes(upstream: Path) -> dict[str, list[str]]:
+    """Which of the project's trials are not in the table, by reason."""
+    left_out: dict[str, list[str]] = {}
+    for (reason, model), count in sorted(_own(upstream)[1].items()):
+        left_out.setdefault(reason, []).append(f"{count} of {model}")
+    return {
+        "measured_energy.csv": [
+            f"trials left out, {reason}: {', '.join(counted)}" for reason, counted in left_out.items()
+        ]
+    }
+
+
+def _published(upstream: Path) -> list[dict[str, str]]:
     with (upstream / UPSTREAM).open(encoding="utf-8", newline="") as file:
         measured = [row for row in csv.DictReader(file) if row["model"] in MODELS and row["task"] in TEXT_WORKLOADS]
     rows = []
@@ -59,7 +96,73 @@ def tables(upstream: Path) -> dict[str, list[dict[str, str]]]:
                 "stack": f"vLLM 0.11.1 tp{row['tp']} ep{row['ep']} dp{row['dp']}",
             }
         )
-    rows.sort(
-        key=lambda row: (row["model"], row["device"], row["precision"], row["workload"], row["stack"], row["devices"])
-    )
-    return {"measured_energy.csv": rows}
+    return rows
+
+
+def _own(upstream: Path) -> tuple[list[dict[str, str]], Counter[tuple[str, str]]]:
+    """Rows of the project's trials, and how many were left out by reason and model."""
+    data = upstream.parent
+    files = sorted((data / "measurements").glob("*.jsonl"))
+    left_out: Counter[tuple[str, str]] = Counter()
+    if not files:
+        return [], left_out
+    catalogue = models.tables(upstream)
+    identity = Identity([models.as_model(row) for row in catalogue["models.csv"]], ())
+    devices = {name: row["id"] for row in models.rows(data / "devices.csv") for name in row["nvml_names"].split("|")}
+    sources = {row["url"]: row["id"] for row in models.rows(data / "sources.csv")}
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
+    for file in files:
+        source = sources.get(f"data/measurements/{file.name}")
+        for measured in trial.read(file).measured:
+            try:
+                if source is None:
+                    raise EcoRouteError(f"no row of sources.csv has data/measurements/{file.name}")
+                row = _row(measured, identity, devices, source)
+            except EcoRouteError as error:
+                left_out[str(error), measured.config.model] += 1
+                continue
+            key = tuple(cell for name, cell in row.items() if name not in FIGURES)
+            if key in rows:
+                left_out["the same on another occasion", measured.config.model] += 1
+            rows.setdefault(key, row)
+    return list(rows.values()), left_out
+
+
+FIGURES = ("decode_j_per_token.low", "decode_j_per_token.mid", "decode_j_per_token.high", "tokens_per_s")
+
+
+def _row(measured: trial.Measured, identity: Identity, devices: dict[str, str], source: str) -> dict[str, str]:
+    """Raises EcoRouteError, with words that many trials share, where the trial has no place in the table."""
+    config, joules = measured.config, measured.decode.j_per_token
+    try:
+        model = identity.resolve(config.model).model_id
+    except EcoRouteError as error:
+        raise EcoRouteError("not in the catalogue") from error
+    if model in MODELS.values():
+        raise EcoRouteError("ML.ENERGY has the model")
+    if config.precision not in get_args(Precision):
+        raise EcoRouteError(f"{config.precision} is no precision of the law")
+    if config.eager:
+        raise EcoRouteError("without CUDA graphs, as nobody serves")
+    if joules is None:
+        raise EcoRouteError("no energy")
+    if measured.gates_failed:
+        raise EcoRouteError("a gate failed")
+    device = devices.get(measured.machine.name)
+    if device is None or device not in DEVICES.values():
+        raise EcoRouteError(f"no law for {measured.machine.name}")
+    version = measured.machine.software.get("transformers", "of an unknown version")
+    return {
+        "model": model,
+        "device": device,
+        "devices": "1",
+        "precision": config.precision,
+        "batch": str(config.batch),
+        "decode_j_per_token.low": f"{joules.low:.6g}",
+        "decode_j_per_token.mid": f"{joules.mean:.6g}",
+        "decode_j_per_token.high": f"{joules.high:.6g}",
+        "decode_j_per_token.sources": source,
+        "tokens_per_s": f"{measured.decode.tokens_per_s.mean:.6g}",
+        "workload": f"{config.prompt_tokens}+{config.generated_tokens} tokens, {WEIGHTS[measured.weights.source]}",
+        "stack": f"EcoRoute benchmark, transformers {version}, {measured.step}",
+    }
