@@ -12,19 +12,24 @@ import datetime
 import gc
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ecoroute_mcp import __version__, editor, refresh
 from ecoroute_mcp.ranking import SORT_BY, Defaults, Detected, RankingsRequest, Request, Router
 from ecoroute_mcp.sci import EcoRouteError, shown
 
+if TYPE_CHECKING:
+    from ecoroute_mcp.clients import Change
+
 EPILOG = """examples:
   ecoroute recommend "fix the failing pytest in our payment module" --region SWE
   ecoroute recommend "explain this query plan" --context-tokens 6000 --current-model claude-sonnet-4-5 --json
   ecoroute rank --task-type refactor --open-weights-only --limit 5
+  ecoroute setup zed                add EcoRoute to Zed (or claude-code, vscode, cursor, codex), after showing how
   ecoroute mcp                      serve the editor over stdio (what Zed, Claude Code, VS Code and Cursor start)
 
 environment:
@@ -48,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, EOFError):
         return 130
     return code
 
@@ -123,6 +128,21 @@ def _parser() -> argparse.ArgumentParser:
     again = command("refresh", _refresh, "read the data again, check it, and print what changed")
     again.add_argument("--data", type=Path, metavar="DIR", help="folder of tables (default: the package's)")
     again.add_argument("--json", action="store_true", help="print the changes as JSON")
+
+    def writing(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--yes", action="store_true", help="write without asking")
+        sub.add_argument("--undo", action="store_true", help="take it out again")
+        sub.add_argument("--json", action="store_true", help="print the change as JSON; writes only with --yes")
+
+    setup = command("setup", _setup, "add EcoRoute to an editor or agent")
+    setup.add_argument("client", metavar="CLIENT", help="zed, claude-code, vscode, cursor or codex")
+    setup.add_argument("--region", help="grid that the server uses when none is given")
+    writing(setup)
+
+    skill = command("install-skill", _install_skill, "give an agent the skill of asking EcoRoute")
+    skill.add_argument("--client", default="claude-code", metavar="CLIENT", help="whose skills (default: claude-code)")
+    skill.add_argument("--dir", type=Path, metavar="DIR", help="folder of skills, in place of the client's own")
+    writing(skill)
     return parser
 
 
@@ -322,6 +342,56 @@ def _refresh(arguments: argparse.Namespace) -> int:
     report = refresh.refresh(database_path(), arguments.data or refresh.packaged_data())
     print(_json(report) if arguments.json else report.text())
     return 1 if report.failed else 0
+
+
+def _setup(arguments: argparse.Namespace) -> int:
+    from ecoroute_mcp import clients
+
+    client = clients.named(arguments.client)
+    path = clients.settings_path(client, os.environ, Path.home(), sys.platform)
+    if arguments.undo:
+        return _offer(clients.undo(client, path), arguments, f"{client.title} no longer knows EcoRoute")
+    variables = {}
+    if arguments.region is not None:
+        _router_said().zones.resolve(arguments.region)
+        variables["ECOROUTE_REGION"] = arguments.region
+    found = clients.launches(argv0=sys.argv[0], executable=sys.executable, prefix=sys.prefix, which=shutil.which)
+    command = clients.first_that_starts(found, __version__, os.environ)
+    change = clients.setup(client, path, command, variables)
+    return _offer(change, arguments, f"{client.title} knows EcoRoute: {client.next_step}")
+
+
+def _install_skill(arguments: argparse.Namespace) -> int:
+    from ecoroute_mcp import clients
+
+    client = clients.named(arguments.client)
+    folder = arguments.dir or clients.skills_folder(client, os.environ, Path.home())
+    if arguments.undo:
+        return _offer(clients.remove_skill(folder, clients.skill()), arguments, "the skill is gone")
+    return _offer(clients.install_skill(folder, clients.skill()), arguments, f"the skill is in {folder}")
+
+
+def _offer(change: Change, arguments: argparse.Namespace, done: str) -> int:
+    """Shows a change, and writes it where that is confirmed."""
+    if arguments.json:
+        if arguments.yes and change.changes:
+            change.write()
+        said = {"path": str(change.path), "changes": change.changes, "written": arguments.yes and change.changes}
+        print(json.dumps(said | {"diff": change.diff()}, indent=2))
+        return 0
+    if not change.changes:
+        print(f"{change.path}: nothing to change; {done}")
+        return 0
+    print(change.diff())
+    if not arguments.yes:
+        if not sys.stdin.isatty():
+            raise EcoRouteError("nothing is written: confirm with --yes")
+        if input("Write this? [y/N] ").strip().lower() not in ("y", "yes"):
+            print("Nothing is written.")
+            return 1
+    change.write()
+    print(f"Written. {done[:1].upper()}{done[1:]}.")
+    return 0
 
 
 # -- the environment

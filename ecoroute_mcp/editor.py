@@ -1,7 +1,7 @@
 """Which model the editor uses now, as far as Zed's settings say.
 
-Zed writes the model that was picked last to ``agent.default_model`` of its settings file, JSON with comments and trailing
-commas (see :mod:`ecoroute_mcp.jsonc`).
+Zed writes the model that was picked last to ``agent.default_model`` of its settings file, which is JSON with comments
+and trailing commas (see :mod:`ecoroute_mcp.jsonc`).
 """
 
 from __future__ import annotations
@@ -91,9 +91,9 @@ def content(path: Path, *, otherwise: str) -> bytes | None:
 
 
 def text(path: Path, found: bytes) -> str:
-    """What a settings file says, without its byte order mark. Raises EcoRouteError naming the line that is not UTF-8."""
+    """A settings file's text. Raises EcoRouteError naming the line that is not UTF-8."""
     try:
-        return found.decode("utf-8-sig")
+        return found.decode("utf-8")
     except UnicodeDecodeError as error:
         line = found.count(b"\n", 0, error.start) + 1
         raise EcoRouteError(f"{path} line {line}: is not UTF-8: save it as UTF-8") from error

@@ -26,7 +26,7 @@ _STRING_OR_MARK = re.compile(rf"{_STRING}|([{{\[])|([}}\]])|(-?Infinity|NaN)", r
 _NOT_A_LINE_END = re.compile(r"[^\r\n]")
 _REMARKS = re.compile(r"(?:[ \t]*+(?://[^\n]*?(?=\r?\n|\Z)|/\*.*?\*/))*+", re.DOTALL)
 _SPACE = re.compile(r"[ \t\r\n]*+")
-_READER = json.JSONDecoder(strict=False)
+_READER = json.JSONDecoder()
 
 
 class JsoncError(EcoRouteError):
@@ -117,6 +117,8 @@ def _read(bare: str) -> bool:
     """Whether there is a value; raises JsoncError where it is not JSON."""
     if not bare.strip(" \t\r\n"):
         return False
+    if bare.startswith("\ufeff"):
+        raise JsoncError(1, "starts with a byte order mark: save it as UTF-8 without one")
     depth = 0
     for mark in _STRING_OR_MARK.finditer(bare):
         depth += (mark[1] is not None) - (mark[2] is not None)

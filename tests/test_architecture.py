@@ -16,9 +16,9 @@ LABORATORY = ROOT / "benchmark"
 
 ORDER: tuple[frozenset[str], ...] = (
     frozenset({"sci"}),
-    frozenset({"catalogue"}),
+    frozenset({"catalogue", "jsonc", "toml"}),
     frozenset({"identity", "zones", "energy", "task", "editor"}),
-    frozenset({"choices"}),
+    frozenset({"choices", "clients"}),
     frozenset({"ranking"}),
     frozenset({"store"}),
     frozenset({"refresh"}),
