@@ -5,7 +5,9 @@ weight and every cached key and value once, so its floor is those bytes over the
 implementation from the floor is launches: some sixty a layer. Here a layer is ten (:mod:`benchmark.kernels`): the
 query, key and value matrices are one product, gate and up another; the key-value cache is static; attention reads the
 true length from the device; and the whole step, the choice of the next token included, is one CUDA graph that feeds
-itself. On a CPU the same step runs through plain torch.
+itself. On a CPU the same step runs through plain torch. That holds for the structures this module knows (Llama, Qwen3
+and Qwen3-MoE); every other causal language model runs through transformers' own forward and cache, eagerly, and
+:attr:`Engine.step` says which it is.
 
 Batch, prompt length and generated length mean what they say: every sequence has exactly that many tokens, none is
 padded or stopped early. Greedy tokens equal those of ``generate``, which a test holds on a real model.
@@ -13,6 +15,7 @@ padded or stopped early. Greedy tokens equal those of ``generate``, which a test
 
 from __future__ import annotations
 
+import copy
 import gc
 import importlib
 import itertools
@@ -28,6 +31,7 @@ import torch.nn.functional as functional
 import transformers
 
 from benchmark import quantised
+from benchmark.shapes import SHAPES as SHAPES
 from benchmark.trial import Precision, TrialConfig, Weights, WeightsSource
 from ecoroute_mcp.sci import EcoRouteError
 
@@ -36,72 +40,9 @@ DTYPES: dict[Precision, torch.dtype] = {
     "fp16": torch.float16,
     "fp32": torch.float32,
     **dict.fromkeys(quantised.LABELS, torch.bfloat16),
+    **dict.fromkeys(quantised.CHECKPOINTS, torch.float16),
 }
 """What weights are loaded as. Of the quantised precisions it is what embedding, head, norms and activations stay in."""
-
-
-def _qwen3(
-    hidden: int, layers: int, heads: int, intermediate: int, *, groups: int = 8, tied: bool = False
-) -> tuple[str, dict[str, Any]]:
-    return "Qwen3Config", {
-        "vocab_size": 151936,
-        "hidden_size": hidden,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": groups,
-        "head_dim": 128,
-        "intermediate_size": intermediate,
-        "max_position_embeddings": 40960,
-        "tie_word_embeddings": tied,
-    }
-
-
-def _llama31(hidden: int, layers: int, heads: int, intermediate: int) -> tuple[str, dict[str, Any]]:
-    return "LlamaConfig", {
-        "vocab_size": 128256,
-        "hidden_size": hidden,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": 8,
-        "head_dim": 128,
-        "intermediate_size": intermediate,
-        "max_position_embeddings": 131072,
-        "rms_norm_eps": 1e-5,
-        "tie_word_embeddings": False,
-    }
-
-
-SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
-    "Qwen3-0.6B": _qwen3(1024, 28, 16, 3072, tied=True),
-    "Qwen3-1.7B": _qwen3(2048, 28, 16, 6144, tied=True),
-    "Qwen3-4B": _qwen3(2560, 36, 32, 9728, tied=True),
-    "Qwen3-8B": _qwen3(4096, 36, 32, 12288),
-    "Qwen3-14B": _qwen3(5120, 40, 40, 17408),
-    "Qwen3-32B": _qwen3(5120, 64, 64, 25600),
-    "Llama-3.1-8B": _llama31(4096, 32, 32, 14336),
-    "Llama-3.1-70B": _llama31(8192, 80, 64, 28672),
-    "Qwen3-30B-A3B": (
-        "Qwen3MoeConfig",
-        {
-            "vocab_size": 151936,
-            "hidden_size": 2048,
-            "num_hidden_layers": 48,
-            "num_attention_heads": 32,
-            "num_key_value_heads": 4,
-            "head_dim": 128,
-            "intermediate_size": 6144,
-            "moe_intermediate_size": 768,
-            "num_experts": 128,
-            "num_experts_per_tok": 8,
-            "norm_topk_prob": True,
-            "decoder_sparse_step": 1,
-            "mlp_only_layers": [],
-            "max_position_embeddings": 40960,
-            "tie_word_embeddings": False,
-        },
-    ),
-}
-"""Shapes as published in each model's config.json. Their weights here are random: they have energy but no quality."""
 
 PREFILL_TOKENS = 16384
 """Most tokens that one pass of the prompt takes; larger batches go through in slices of whole sequences."""
@@ -221,6 +162,8 @@ def copy_gb_per_s(seconds: float = 0.5) -> float:
 def _load(config: TrialConfig) -> tuple[Any, WeightsSource, str]:
     """The transformers model on its device, how its weights came about, and their revision."""
     dtype = DTYPES[config.precision]
+    if config.precision in quantised.CHECKPOINTS:
+        return _load_quantised(config)
     if config.model in SHAPES:
         class_name, fields = SHAPES[config.model]
         settings = getattr(transformers, class_name)(**fields)
@@ -243,6 +186,28 @@ def _load(config: TrialConfig) -> tuple[Any, WeightsSource, str]:
         ) from error
     revision = getattr(model.config, "_commit_hash", None) or "local folder"
     return model.to(config.device).eval(), "checkpoint", revision
+
+
+def _load_quantised(config: TrialConfig) -> tuple[Any, WeightsSource, str]:
+    """A GPTQ or AWQ checkpoint, by transformers and the library that it leaves this to."""
+    needed = f"{config.precision} needs a checkpoint that was quantised so: a folder or hub id"
+    if config.model in SHAPES or Path(config.model).suffix == ".gguf":
+        raise EcoRouteError(f"{needed}; {config.model} is none")
+    try:
+        settings = transformers.AutoConfig.from_pretrained(config.model)
+        method = quantised.method(settings)
+        if method != config.precision:
+            raise EcoRouteError(f"{needed}; {config.model} says {method or 'nothing'} of quantisation")
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            config.model, dtype=DTYPES[config.precision], device_map={"": config.device}
+        )
+    except ImportError as error:
+        raise EcoRouteError(
+            f"a {config.precision} checkpoint needs gptqmodel: pip install gptqmodel optimum ({error})"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise EcoRouteError(f"cannot load {config.model!r}: {error}") from error
+    return model.eval(), "checkpoint", getattr(model.config, "_commit_hash", None) or "local folder"
 
 
 def _gguf_types(path: Path) -> str:
@@ -275,6 +240,7 @@ class Engine:
         self.model.requires_grad_(False)
         self.source_path = config.model
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        parameters += sum(each.in_features * each.out_features for each in quantised.packed(self.model))
         self.ends = _end_tokens(self.model.generation_config)
         self.ops: Any = importlib.import_module("benchmark.kernels") if self.on_gpu else TorchOps
         self._read_structure()
@@ -285,61 +251,99 @@ class Engine:
         self._tokenizer: Any = None
 
     def _read_structure(self) -> None:
+        head = self.model.get_output_embeddings()
+        if head is None:
+            raise EcoRouteError(f"{type(self.model).__name__} has no output head: name a causal language model")
+        self.head = head.weight.detach()
+        self.vocabulary = self.head.shape[0]
+        if self._experts() and self.on_gpu and self.head.dtype != torch.bfloat16:
+            raise EcoRouteError(
+                "a mixture of experts on a GPU needs bf16: the experts' product takes nothing else there"
+            )
+        if self._experts() and self.precision in quantised.LABELS:
+            raise EcoRouteError(
+                f"{self.precision} is not possible for a mixture of experts: bitsandbytes quantises single matrices"
+            )
         settings = self.model.config
+        self.fused = (
+            self.precision not in quantised.CHECKPOINTS
+            and type(self.model).__name__ in ("LlamaForCausalLM", "Qwen3ForCausalLM", "Qwen3MoeForCausalLM")
+            and not (settings.attention_bias or getattr(settings, "mlp_bias", False))
+            and settings.hidden_act == "silu"
+            and not getattr(settings, "use_sliding_window", False)
+        )
+        if not self.fused:
+            self.captures = False
+            self._replace_matrices()
+            self._free()
+            return
         body = self.model.model
-        first = body.layers[0].self_attn
-        name = type(self.model).__name__
-        if getattr(settings, "attention_bias", False) or hasattr(first, "sinks") or settings.hidden_act != "silu":
-            raise EcoRouteError(f"{name}: attention with biases or sinks, or a gate other than SiLU, is not built yet")
-        if getattr(settings, "use_sliding_window", False):
-            raise EcoRouteError(f"{name}: sliding-window attention is not built yet")
-        if name not in ("LlamaForCausalLM", "Qwen3ForCausalLM", "Qwen3MoeForCausalLM"):
-            raise EcoRouteError(f"{name} is not built yet: use a Llama, Qwen3 or Qwen3-MoE model")
         self.heads: int = settings.num_attention_heads
         self.groups: int = settings.num_key_value_heads
-        self.width: int = first.head_dim
+        self.width: int = body.layers[0].self_attn.head_dim
         self.epsilon: float = settings.rms_norm_eps
         self.layers = [self._fused(layer) for layer in body.layers]
         self._free()
         self.embedding = body.embed_tokens.weight.detach()
         self.last_norm = body.norm.weight.detach()
-        self.head = self.model.lm_head.weight.detach()
-        self.vocabulary = self.head.shape[0]
-        self._experts = [layer.mlp for layer in self.layers if layer.mlp is not None]
-        self._expert_bytes = sum(
-            weights.nbytes for mlp in self._experts for name, weights in mlp.named_parameters() if "experts" in name
-        )
-        if self._experts and self.on_gpu and self.head.dtype != torch.bfloat16:
-            raise EcoRouteError(
-                "a mixture of experts on a GPU needs bf16: the experts' product takes nothing else there"
-            )
-        matrices = sum(quantised.stored_bytes(matrix) for layer in self.layers for matrix in layer.matrices)
-        small = sum(
-            weights.nbytes for layer in self.layers for weights in (layer.before, layer.after, *(layer.norms or ()))
-        ) + sum(
-            weights.nbytes for mlp in self._experts for name, weights in mlp.named_parameters() if "experts" not in name
-        )
-        self._dense_bytes = matrices + small + self.last_norm.nbytes + self.head.nbytes
+
+    def _experts(self) -> list[torch.Tensor]:
+        """The weights of which a token reads only its own experts' share."""
+        return [weights for name, weights in self.model.named_parameters() if ".experts." in name]
+
+    def _matrices(self) -> list[Any]:
+        """What the precision speaks of: the layers' matrices, without embedding, head, norms and stacked experts."""
+        if self.fused:
+            return [matrix for layer in self.layers for matrix in layer.matrices]
+        head = self.model.get_output_embeddings()
+        linear = [each for each in self.model.modules() if isinstance(each, torch.nn.Linear) and each is not head]
+        held = quantised.packed(self.model)
+        return [*held, *(each for each in linear if not any(each is other for other in held))]
+
+    def _replace_matrices(self) -> None:
+        """Quantise every matrix of a model that runs through transformers' forward, where the precision asks for it."""
+        if self.precision not in quantised.LABELS:
+            return
+        wanted = {id(matrix) for matrix in self._matrices()}
+        if not wanted:
+            raise EcoRouteError(f"{type(self.model).__name__} has no matrix that bitsandbytes takes: use bf16")
+        for owner in list(self.model.modules()):
+            for name, child in list(owner.named_children()):
+                if id(child) in wanted:
+                    bias = None if child.bias is None else child.bias.detach()
+                    setattr(owner, name, quantised.quantise(child.weight.detach(), self.precision, bias))
 
     def _check_label(self) -> str:
         """What is loaded, in words. Raises EcoRouteError where it is not what the precision says."""
         kept = str(DTYPES[self.precision]).removeprefix("torch.")
         wanted = quantised.LABELS.get(self.precision, kept)
+        if self.precision in quantised.CHECKPOINTS:
+            wanted = f"{self.precision} ({quantised.bits(self.model.config)} bits)"
         packed = (torch.int8, torch.uint8) if wanted != kept else ()
-        found = {quantised.label(matrix) for layer in self.layers for matrix in layer.matrices}
-        others = {quantised.label(weights) for weights in self.model.parameters() if weights.dtype not in packed}
-        if found != {wanted} or others != {kept}:
-            wrong = sorted((found - {wanted}) | (others - {kept}))
+        found = {quantised.label(matrix, self.precision) for matrix in self._matrices()}
+        others: set[str] = set()
+        wide: set[str] = set()
+        for name, weights in self.model.named_parameters():
+            if weights.dtype in packed:
+                continue
+            if weights.dtype == torch.float32 and weights.ndim < 2 and self._keeps_wide(name):
+                wide.add("float32 norms")
+            else:
+                others.add(quantised.label(weights))
+        wrong = sorted((found - {wanted}) | (others - {kept}))
+        if wrong:
             raise EcoRouteError(f"asked for {self.precision}, but the loaded weights are {', '.join(wrong)}")
-        return wanted if wanted == kept else f"{wanted}, {kept}"
+        return ", ".join(dict.fromkeys((wanted, kept, *(wide if kept != "float32" else ()))))
+
+    def _keeps_wide(self, name: str) -> bool:
+        """Whether transformers keeps this parameter in float32 whatever else is asked for."""
+        kept = getattr(self.model, "_keep_in_fp32_modules", None) or ()
+        strict = getattr(self.model, "_keep_in_fp32_modules_strict", None) or ()
+        return bool(set(name.split(".")) & {*kept, *strict})
 
     def _fused(self, layer: Any) -> Layer:
         attention, mlp = layer.self_attn, layer.mlp
         dense = hasattr(mlp, "gate_proj")
-        if not dense and self.precision in quantised.LABELS:
-            raise EcoRouteError(
-                f"{self.precision} is not possible for a mixture of experts: bitsandbytes quantises single matrices"
-            )
         norms = (attention.q_norm.weight.detach(), attention.k_norm.weight.detach()) if hasattr(
             attention, "q_norm"
         ) else None  # fmt: skip
@@ -377,32 +381,77 @@ class Engine:
     @property
     def step(self) -> str:
         """What runs the decode step, in words."""
+        if not self.fused:
+            return "transformers' forward, eager"
         if not self.on_gpu:
             return "fused torch operations"
         return "fused kernels, CUDA graphs" if self.captures else "fused kernels, eager"
 
-    def step_bytes(self, length: float) -> float:
+    def step_bytes(self, length: float) -> float | None:
         """Bytes that one decode step must move at a cached length: weights once, keys and values once.
 
         The embedding table counts only where it is also the output head. Of a mixture of experts, the expected share of
-        experts that the batch touches when each token draws its own at random: 1 - (1 - k/n) ** batch."""
-        cached = 2 * len(self.layers) * self.batch * self.groups * self.width * length * self.head.element_size()
-        touched = 0.0
-        if self._experts:
-            settings = self.model.config
+        experts that the batch touches when each token draws its own at random: 1 - (1 - k/n) ** batch. A state that
+        does not grow is read and written. None where the cache does not say what it holds; transformers' own does so
+        only after a first prefill."""
+        cached = self._cached_bytes(length)
+        if cached is None:
+            return None
+        head = self.model.get_output_embeddings()
+        apart = {id(weights) for weights in self._experts()}
+        embedding = self.model.get_input_embeddings().weight
+        if embedding is not head.weight and embedding.data_ptr() != head.weight.data_ptr():
+            apart.add(id(embedding))
+        moved = float(sum(weights.nbytes for weights in self.model.parameters() if id(weights) not in apart))
+        moved += sum(quantised.extra_bytes(matrix) for matrix in self._matrices())
+        experts = self._experts()
+        if experts:
+            settings = self.model.config.get_text_config()
             touched = 1 - (1 - settings.num_experts_per_tok / settings.num_experts) ** self.batch
-        moved: float = self._dense_bytes + touched * self._expert_bytes + cached
-        return moved
+            moved += touched * sum(weights.nbytes for weights in experts)
+        return moved + cached
+
+    def _cached_bytes(self, length: float) -> float | None:
+        if self.fused:
+            numbers = 2 * len(self.layers) * self.batch * self.groups * self.width * length
+            return float(numbers * self.head.element_size())
+        layers = getattr(self.read_past, "layers", None)
+        if layers is None:
+            return None
+        total = 0.0
+        for layer in layers:
+            keys = getattr(layer, "keys", None)
+            if keys is not None and keys.numel():
+                window = getattr(layer, "sliding_window", None)
+                each = (keys.nbytes + layer.values.nbytes) / keys.shape[-2]
+                total += each * (length if window is None else min(length, window))
+            else:
+                states = [
+                    *_tensors(getattr(layer, "conv_states", None)),
+                    *_tensors(getattr(layer, "recurrent_states", None)),
+                ]
+                if not states:
+                    return None
+                total += 2 * sum(state.nbytes for state in states)
+        return total
 
     def admit(self, batch: int, slots: int) -> None:
-        """Make a static cache for ``batch`` sequences of up to ``slots`` tokens, and forget the last one."""
+        """Make room for ``batch`` sequences of up to ``slots`` tokens, and forget the last ones."""
         self.stepping, self.reading = None, None
+        self.past: Any = None
+        self.read_past: Any = None
         self.keys: list[torch.Tensor] = []
         self.values: list[torch.Tensor] = []
         self._free()
         if self.on_gpu:
             torch.cuda.reset_peak_memory_stats()
         self.batch, self.slots = batch, slots
+        self.position = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.prompts_read = torch.zeros((batch, 0), dtype=torch.int64, device=self.device)
+        self.tokens = torch.zeros((batch,), dtype=torch.int64, device=self.device)
+        self.history = torch.zeros((slots, batch), dtype=torch.int64, device=self.device)
+        if not self.fused:
+            return
         make = {"dtype": self.head.dtype, "device": self.device}
         shape = (batch, self.groups, slots, self.width)
         try:
@@ -415,10 +464,6 @@ class Engine:
         cosine, sine = self.model.model.rotary_emb(torch.zeros((1, 1), **make), places)
         half = self.width // 2
         self.rotation = (cosine[0, :, :half].contiguous(), sine[0, :, :half].contiguous())
-        self.position = torch.zeros((), dtype=torch.int64, device=self.device)
-        self.prompts_read = torch.zeros((batch, 0), dtype=torch.int64, device=self.device)
-        self.tokens = torch.zeros((batch,), dtype=torch.int64, device=self.device)
-        self.history = torch.zeros((slots, batch), dtype=torch.int64, device=self.device)
 
     def _free(self) -> None:
         gc.collect()
@@ -483,7 +528,28 @@ class Engine:
             self.reading.replay()
         self._wait()
 
+    def _forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Each sequence's next token by transformers' own forward, from where its cache stands."""
+        with torch.no_grad():
+            given: dict[str, Any] = {} if self.past is None else {self._past_name: self.past}
+            output = self.model(tokens, use_cache=True, **given)
+        if self.past is None:
+            names = [name for name in ("past_key_values", "cache_params") if getattr(output, name, None) is not None]
+            if not names:
+                raise EcoRouteError(f"{type(self.model).__name__} keeps no cache, so it cannot decode token by token")
+            self._past_name: str = names[0]
+        self.past = getattr(output, self._past_name)
+        chosen: torch.Tensor = output.logits[:, -1].argmax(-1)
+        return chosen
+
     def _read(self) -> None:
+        if not self.fused:
+            self.past, self.read_past = None, None
+            self.tokens.copy_(self._forward(self.prompts_read))
+            self.read_past = self.past
+            self.history[0] = self.tokens
+            self.rewind()
+            return
         zero = torch.zeros((), dtype=torch.int64, device=self.device)
         batch, length = self.prompts_read.shape
         each = max(1, PREFILL_TOKENS // length)
@@ -496,8 +562,11 @@ class Engine:
 
     def _step(self) -> None:
         """One token for every sequence: read ``tokens`` at ``position``, write the next ones, move on."""
-        hidden = self._pass(self.tokens[:, None], self.position, slice(None))
-        self.tokens.copy_(self._times(hidden, self.head).argmax(-1))
+        if self.fused:
+            hidden = self._pass(self.tokens[:, None], self.position, slice(None))
+            self.tokens.copy_(self._times(hidden, self.head).argmax(-1))
+        else:
+            self.tokens.copy_(self._forward(self.tokens[:, None]))
         self.position += 1
         self.history.index_copy_(0, (self.position - self.prompt_tokens)[None], self.tokens[None])
 
@@ -532,9 +601,14 @@ class Engine:
         self._wait()
 
     def rewind(self) -> None:
-        """Back to the end of the prompt: the next decode generates the same tokens again."""
+        """Back to the end of the prompt: the next decode generates the same tokens again.
+
+        A cache of transformers' is copied for it, which costs about as much as one of its steps' growth."""
         self.position.fill_(self.prompt_tokens)
         self.tokens.copy_(self.history[0])
+        if not self.fused:
+            self.past = None
+            self.past = copy.deepcopy(self.read_past)
 
     def decode(self, generated_tokens: int) -> tuple[float, ...]:
         """Generate from the prompt's end until each sequence has ``generated_tokens``, the prefill's included.
@@ -650,7 +724,7 @@ class Engine:
     def close(self) -> None:
         """Give the device's memory back."""
         self.stepping, self.reading = None, None
-        for name in ("model", "layers", "keys", "values", "embedding", "head", "_experts"):
+        for name in ("model", "layers", "keys", "values", "embedding", "head", "past", "read_past"):
             self.__dict__.pop(name, None)
         self._free()
 
@@ -659,3 +733,11 @@ def _end_tokens(settings: Any) -> frozenset[int]:
     """The tokens that end a text, of a model's generation settings."""
     ends = getattr(settings, "eos_token_id", None)
     return frozenset(() if ends is None else [ends] if isinstance(ends, int) else ends)
+
+
+def _tensors(held: Any) -> list[torch.Tensor]:
+    """The tensors of a state: one, or several in a list or by name."""
+    if isinstance(held, torch.Tensor):
+        return [held]
+    parts = held.values() if isinstance(held, dict) else held or ()
+    return [part for part in parts if isinstance(part, torch.Tensor)]

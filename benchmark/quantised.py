@@ -1,4 +1,4 @@
-"""Matrices that bitsandbytes holds in 8 or 4 bits. The only owner of bitsandbytes.
+"""Matrices held in 8 or 4 bits: by bitsandbytes, whose only owner this is, or as a checkpoint brings them.
 
 ``int8`` and ``int8-pure`` are LLM.int8(): one scale a row, activations quantised row by row and multiplied as integers.
 With the default threshold of 6.0 the columns of activations that exceed it are multiplied in floating point instead;
@@ -8,6 +8,9 @@ not quantised again; products run in bfloat16. All launch on the current stream.
 
 A matrix made of several projections is quantised as one; the projections share its rows (:func:`rows`), which changes
 nothing: scales belong to rows, or to blocks that lie within a row.
+
+``gptq`` and ``awq`` are checkpoints quantised beforehand; transformers loads them with gptqmodel's modules, which hold
+several weights in one int32.
 """
 
 from __future__ import annotations
@@ -30,6 +33,31 @@ LABELS: dict[Precision, str] = {
 """What :func:`label` must read off a matrix of each precision."""
 ASKS_THE_HOST: frozenset[Precision] = frozenset({"int8"})
 """Precisions whose products wait for the device, so that no CUDA graph can hold them."""
+
+
+CHECKPOINTS: frozenset[Precision] = frozenset({"gptq", "awq"})
+"""Precisions that a checkpoint was quantised to."""
+
+
+def method(settings: Any) -> str | None:
+    """The method that a checkpoint's configuration names, None if it names none."""
+    return _setting(settings, "quant_method")
+
+
+def bits(settings: Any) -> str | None:
+    """The bits a weight that a quantised checkpoint's configuration names."""
+    return _setting(settings, "bits")
+
+
+def _setting(settings: Any, name: str) -> str | None:
+    held = getattr(settings, "quantization_config", None) or {}
+    value = held.get(name) if isinstance(held, dict) else getattr(held, name, None)
+    return None if value is None else str(getattr(value, "value", value))
+
+
+def packed(model: Any) -> list[Any]:
+    """The modules of a model that hold several weights in one int32."""
+    return [each for each in model.modules() if isinstance(getattr(each, "qweight", None), torch.Tensor)]
 
 
 def _library() -> Any:
@@ -130,14 +158,24 @@ def _finished(module: Any, bias: torch.Tensor | None) -> Any:
     return module.requires_grad_(False).eval()
 
 
-def label(matrix: Any) -> str:
-    """What a matrix is, read off its tensors: a tensor's dtype, or a bitsandbytes module's stored form.
+def label(matrix: Any, precision: Precision = "bf16") -> str:
+    """What a matrix is, read off its tensors: a tensor's dtype, or a module's stored form.
+
+    Tensors do not tell ``gptq`` from ``awq``: of int32-packed weights the ``precision`` asked for is repeated, and
+    whether the checkpoint names it is checked at loading.
 
     Raises EcoRouteError for a module whose tensors contradict each other."""
     if isinstance(matrix, torch.Tensor):
         return str(matrix.dtype).removeprefix("torch.")
-    stored = matrix.weight
     shape = (matrix.out_features, matrix.in_features)
+    if isinstance(getattr(matrix, "qweight", None), torch.Tensor):
+        words = matrix.qweight
+        if words.dtype == torch.int32 and words.numel() * 32 % (shape[0] * shape[1]) == 0:
+            return f"{precision} ({words.numel() * 32 // (shape[0] * shape[1])} bits)"
+        raise EcoRouteError(
+            f"a matrix of {shape} is held as {words.dtype} of {tuple(words.shape)}, not as packed int32"
+        )
+    stored = matrix.weight
     if stored.dtype == torch.int8:
         state = matrix.state
         sound = stored.shape == shape and state.SCB.shape == shape[:1] and state.SCB.dtype == torch.float32
@@ -158,9 +196,13 @@ def label(matrix: Any) -> str:
     raise EcoRouteError(f"a matrix of {shape} is held as {dtype} of {tuple(stored.shape)} without sound scales")
 
 
-def stored_bytes(matrix: Any) -> int:
-    """Bytes of the matrix as held, its scales included; a bias is not."""
+def extra_bytes(matrix: Any) -> int:
+    """Bytes that a matrix holds beside its parameters: its scales, or all of it where it is packed into int32."""
     if isinstance(matrix, torch.Tensor):
-        return int(matrix.nbytes)
+        return 0
+    if isinstance(getattr(matrix, "qweight", None), torch.Tensor):
+        return sum(held.nbytes for held in matrix.buffers())
+    if matrix.weight.dtype.is_floating_point:
+        return 0
     scales = matrix.state.SCB if matrix.weight.dtype == torch.int8 else matrix.weight.quant_state.absmax
-    return int(matrix.weight.nbytes + scales.nbytes)
+    return int(scales.nbytes)

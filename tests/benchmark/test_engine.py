@@ -180,14 +180,11 @@ def test_the_same_seed_is_the_same_model_and_another_is_another() -> None:
     assert generated(Engine(replace(asked, seed=1)), asked) != generated(Engine(asked), asked)
 
 
-def test_unknown_models_and_structures_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_models_and_precisions_are_refused(tmp_path: Path) -> None:
     with pytest.raises(EcoRouteError, match=r"no shape we know \(Qwen3-0\.6B"):
         Engine(config(str(tmp_path / "nothing")))
     with pytest.raises(EcoRouteError, match="no such GGUF file"):
         Engine(config(str(tmp_path / "nothing.gguf")))
-    monkeypatch.setitem(engines.SHAPES, "small Qwen2", ("Qwen2Config", dict(COMMON)))
-    with pytest.raises(EcoRouteError, match="Qwen2ForCausalLM is not built yet"):
-        Engine(config("small Qwen2"))
     if not torch.cuda.is_available():
         with pytest.raises(EcoRouteError, match="--device cpu"):
             Engine(config("small Qwen3", "cuda"))
@@ -332,7 +329,8 @@ def test_a_quantised_step_moves_its_stored_bytes(monkeypatch: pytest.MonkeyPatch
     numbers = 128 * 32 * (4 + 2 + 2) + 4 * 32 * 128 + 3 * 128 * 192
     outputs = 32 * (4 + 2 + 2) + 128 + 2 * 192 + 128
     kept = 2 * (3 * (2 * 128 + 2 * 32) + 128 + 200 * 128)
-    for precision, held in (("int8", numbers + 4 * outputs), ("nf4", numbers / 2 + 4 * numbers / 64)):
+    stored: dict[Precision, float] = {"int8": numbers + 4 * outputs, "nf4": numbers / 2 + 4 * numbers / 64}
+    for precision, held in stored.items():
         engine = Engine(config("packed", precision=precision))
         engine.admit(1, 64)
         assert engine.step_bytes(0) == 3 * held + kept
@@ -374,7 +372,8 @@ def test_a_quantised_real_model_predicts_nearly_as_well() -> None:
     pytest.importorskip("bitsandbytes", reason="needs bitsandbytes: pip install bitsandbytes")
     text = quality.default_text().content[:6000]
     nats = {}
-    for precision in ("bf16", "int8", "nf4"):
+    precisions: tuple[Precision, ...] = ("bf16", "int8", "nf4")
+    for precision in precisions:
         engine = Engine(config(str(smollm2()), precision=precision))
         nats[precision] = engine.nats(engine.encode(text), 512)
         engine.close()
@@ -395,3 +394,130 @@ def test_a_text_is_completed_up_to_the_first_token_that_ends_it() -> None:
     assert engine.complete("What is the capital of France? Answer in one word.", 2) == "The capital"
     with pytest.raises(EcoRouteError, match="random weights and no tokenizer"):
         Engine(config("small Qwen3")).complete("Hello", 3)
+
+
+OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "gpt-oss": (
+        "GptOssConfig",
+        {
+            "num_key_value_heads": 2,
+            "head_dim": 16,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+            "sliding_window": 16,
+            "num_hidden_layers": 4,
+        },
+    ),
+    "Gemma 3": (
+        "Gemma3TextConfig",
+        {"num_key_value_heads": 2, "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 16}
+        | {"tie_word_embeddings": False}
+        | {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
+    ),
+    "Qwen3.5": (
+        "Qwen3_5TextConfig",
+        {"num_key_value_heads": 2, "head_dim": 16, "linear_num_key_heads": 2, "linear_num_value_heads": 4}
+        | {"linear_key_head_dim": 8, "linear_value_head_dim": 8, "num_hidden_layers": 4},
+    ),
+    "Qwen3.5-MoE": (
+        "Qwen3_5MoeTextConfig",
+        {"num_key_value_heads": 2, "head_dim": 16, "linear_num_key_heads": 2, "linear_num_value_heads": 4}
+        | {"linear_key_head_dim": 8, "linear_value_head_dim": 8, "num_hidden_layers": 4, "num_experts": 8}
+        | {"num_experts_per_tok": 2, "moe_intermediate_size": 24, "shared_expert_intermediate_size": 24},
+    ),
+    "Qwen2 with biases": ("Qwen2Config", {"num_key_value_heads": 2}),
+    "Llama with biases": ("LlamaConfig", {"num_key_value_heads": 2, "attention_bias": True}),
+    "Mamba": ("MambaConfig", {}),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_other_causal_language_model_runs_through_transformers_forward(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class_name, fields = OTHERS[name]
+    monkeypatch.setitem(engines.SHAPES, name, (class_name, {**COMMON, **fields}))
+    asked = config(name, batch=2)
+    engine = Engine(asked)
+    assert engine.step == "transformers' forward, eager"
+    assert engine.weights.dtype == "float32"
+    ours = generated(engine, asked)
+    assert len({token for row in ours for token in row}) > 10
+    assert len(engine.decode(asked.generated_tokens)) == asked.generated_tokens - 1
+    assert engine.generated(asked.generated_tokens) == ours  # rewound, not read again
+    assert ours == engine.reference(engine.prompts(2, asked.prompt_tokens, asked.seed), asked.generated_tokens)
+
+
+@pytest.mark.parametrize("name", engines.SHAPES)
+def test_a_shape_is_a_model_that_transformers_builds_with_about_the_parameters_in_its_name(name: str) -> None:
+    import transformers
+
+    class_name, fields = engines.SHAPES[name]
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(
+            getattr(transformers, class_name)(**fields), dtype=torch.bfloat16
+        )
+    billions = sum(weights.numel() for weights in model.parameters()) / 1e9
+    assert billions == pytest.approx(BILLIONS[name], rel=0.01)
+
+
+BILLIONS = {
+    "Qwen3-0.6B": 0.596,
+    "Qwen3-1.7B": 1.721,
+    "Qwen3-4B": 4.022,
+    "Qwen3-8B": 8.191,
+    "Qwen3-14B": 14.768,
+    "Qwen3-32B": 32.762,
+    "Llama-3.1-8B": 8.030,
+    "Llama-3.1-70B": 70.554,
+    "Qwen3-30B-A3B": 30.532,
+    "gpt-oss-20b": 20.915,
+    "Gemma-3-4B": 3.88,
+    "Gemma-3-12B": 11.77,
+    "Gemma-3-27B": 27.01,
+    "Qwen3.5-9B": 8.95,
+    "Qwen3.5-35B-A3B": 34.66,
+}
+"""As published: of the checkpoints, or of their text part."""
+
+
+@pytest.mark.parametrize("precision", ["gptq", "awq"])
+def test_a_checkpoint_of_another_kind_or_without_its_library_is_refused(precision: Precision, tmp_path: Path) -> None:
+    import transformers
+
+    with pytest.raises(
+        EcoRouteError, match=f"{precision} needs a checkpoint that was quantised so.*small Qwen3 is none"
+    ):
+        Engine(config("small Qwen3", precision=precision))
+    settings = transformers.Qwen3Config(**{**COMMON, **PACKED})
+    plain, other, own = (tmp_path / name for name in ("plain", "other", "own"))
+    transformers.AutoModelForCausalLM.from_config(settings, dtype=torch.float16).save_pretrained(plain)
+    with pytest.raises(EcoRouteError, match="plain says nothing of quantisation"):
+        Engine(config(str(plain), precision=precision))
+    kinds = {other: "awq" if precision == "gptq" else "gptq", own: precision}
+    for folder, method in kinds.items():
+        settings.quantization_config = {"quant_method": method, "bits": 4, "group_size": 64}
+        settings.save_pretrained(folder)
+    with pytest.raises(EcoRouteError, match=f"other says {kinds[other]} of quantisation"):
+        Engine(config(str(other), precision=precision))
+    if importlib.util.find_spec("gptqmodel") is None:
+        with pytest.raises(EcoRouteError, match="pip install gptqmodel"):
+            Engine(config(str(own), precision=precision))
+
+
+def test_packed_weights_are_labelled_by_the_bits_they_hold() -> None:
+    from benchmark import quantised
+
+    def packed(words: Any) -> Any:
+        module = torch.nn.Module()
+        module.in_features, module.out_features = 128, 64
+        module.register_buffer("qweight", words)
+        module.register_buffer("scales", torch.zeros(2, 64, dtype=torch.float16))
+        return module
+
+    held = packed(torch.zeros(16, 64, dtype=torch.int32))
+    assert quantised.label(held, "gptq") == "gptq (4 bits)"
+    assert quantised.label(packed(torch.zeros(32, 64, dtype=torch.int32)), "awq") == "awq (8 bits)"
+    assert quantised.extra_bytes(held) == 16 * 64 * 4 + 2 * 64 * 2
+    with pytest.raises(EcoRouteError, match="not as packed int32"):
+        quantised.label(packed(torch.zeros(128, 64, dtype=torch.float16)), "gptq")
