@@ -23,8 +23,11 @@ https://docs.kernel.org/accounting/psi.html, https://docs.kernel.org/filesystems
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import fcntl
 import importlib
+import io
 import json
 import os
 import re
@@ -34,7 +37,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import IO, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from benchmark import rapl
 from benchmark.meter import CLOCK_EVENTS, POWER_INSTANT_FIELD
@@ -548,7 +551,7 @@ class _RecordedNvml:
 
     def __getattr__(self, function: str) -> Callable[..., Any]:
         def answer(device: dict[str, Any], *arguments: Any) -> Any:
-            given = device["answers"].get(" ".join([function, *map(json.dumps, arguments)]))
+            given = device["answers"].get(_asked(function, arguments))
             if given is None:
                 raise self.NVMLError
             return json.loads(json.dumps(given), object_hook=lambda fields: SimpleNamespace(**fields))
@@ -597,10 +600,11 @@ class Sensors:
                 self._sources.extend(devices)
             except nvml.NVMLError as error:
                 self.absent["nvml"] = str(error)
-        for domain in rapl.domains(root):
-            if not os.access(domain.file, os.R_OK):
-                self.absent["rapl"] = rapl.UNREADABLE.format(path=domain.file)
         self.channels = _distinct([channel for source in self._sources for channel in source.channels])
+        origins = {channel.origin for channel in self.channels}
+        for domain in rapl.domains(root):
+            if str(domain.file) not in origins:
+                self.absent["rapl"] = rapl.UNREADABLE.format(path=domain.file)
         self._last: tuple[float, list[Value]] | None = None
 
     def sample(self) -> dict[str, Value]:
@@ -679,18 +683,24 @@ class Logger:
                 for channel in self.sensors.channels
             ],
         }
-        self._file.write(json.dumps(header, ensure_ascii=False).encode() + b"\n")
-        self._file.flush()
+        try:
+            self._write(json.dumps(header, ensure_ascii=False).encode() + b"\n")
+        except OSError as error:
+            self._file.close()
+            raise EcoRouteError(f"cannot log to {path}: {error}") from error
+
+    def _write(self, text: bytes) -> None:
+        if self._file.write(text) != len(text):
+            raise OSError(errno.ENOSPC, "the last line was written in part: is the disk full?")
 
     def _log(self) -> None:
         begin_s, due = time.monotonic(), 0
         try:
             while not self._stop.wait(max(0.0, begin_s + due * self._period_s - time.monotonic())):
                 cpu_s = time.thread_time()
-                self._file.write(line(time.time(), self.sensors.sample().values()))
-                self._file.flush()
+                self._write(line(time.time(), self.sensors.sample().values()))
                 self.rows += 1
-                due = max(due + 1, int((time.monotonic() - begin_s) / self._period_s))
+                due = following(due, time.monotonic() - begin_s, self._period_s)
                 self.cpu_s += time.thread_time() - cpu_s
         except OSError as error:
             self.failure = str(error)
@@ -705,11 +715,16 @@ class Logger:
         self._file.close()
 
 
-def _opened(path: Path) -> IO[bytes]:
+def following(due: int, passed_s: float, period_s: float) -> int:
+    """The tick after the one that was ``due``; of ticks that went by meanwhile, the latest alone."""
+    return max(due + 1, int(passed_s / period_s))
+
+
+def _opened(path: Path) -> io.FileIO:
     """The file for appending, ours alone, its torn last line cut off."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+b")
+        file = path.open("a+b", buffering=0)
     except OSError as error:
         raise EcoRouteError(f"cannot log to {path}: {error}") from error
     try:
@@ -796,6 +811,80 @@ def read(paths: Iterable[Path]) -> Record:
         columns={name: tuple(values.get(name) for _, _, values in rows) for name in channels},
         torn=torn,
     )
+
+
+RECORDED = (
+    "proc/cpuinfo", "proc/stat", "proc/loadavg", "proc/meminfo", "proc/vmstat", "proc/net/dev", "proc/pressure/*",
+    "proc/sys/kernel/osrelease", "sys/class/dmi/id/product_name", "sys/kernel/mm/hugepages/*/*_hugepages",
+    *(f"sys/devices/system/cpu/cpufreq/policy*/{name}" for name in
+      ("related_cpus", "scaling_driver", "cpuinfo_max_freq", "cpuinfo_avg_freq", "scaling_cur_freq")),
+    "sys/class/thermal/thermal_zone*/type", "sys/class/thermal/thermal_zone*/temp",
+    "sys/class/hwmon/hwmon*/name", "sys/class/hwmon/hwmon*/device", "sys/class/hwmon/hwmon*/*_label",
+    "sys/class/hwmon/hwmon*/*_input", "sys/class/hwmon/hwmon*/*_average",
+    *(f"sys/class/power_supply/*/{name}" for name in SUPPLY),
+    "sys/block/*/stat", "sys/class/net/*/device", "sys/class/net/*/speed",
+    "sys/class/infiniband/*/ports/*/counters/port_*_data",
+    *(f"sys/class/powercap/intel-rapl:*/{name}" for name in ("name", "energy_uj", "max_energy_range_uj")),
+)  # fmt: skip
+"""Every file that a channel is found or read by; none holds a serial number."""
+
+
+def pack(root: Path, recording: Path) -> None:
+    """Record a machine in the form that :func:`unpack` reads; a file that refuses an answer now is recorded empty."""
+    lines: list[str] = []
+    for pattern in RECORDED:
+        folders, _, last = pattern.rpartition("/")
+        if last == "device":  # a link, whose target is not followed
+            links = sorted(folder / last for folder in root.glob(folders) if (folder / last).is_symlink())
+            lines.extend(f"{link.relative_to(root)}\t-> {os.readlink(link)}" for link in links)
+            continue
+        for path in sorted(root.glob(pattern)):
+            name = path.relative_to(root)
+            try:
+                content = _content(str(path)).decode(errors="replace").removesuffix("\n")
+            except PermissionError:
+                continue
+            except OSError:
+                content = ""
+            lines.append(f"{name}\t{_escaped(content)}")
+    nvml, _ = _nvml(root)
+    if nvml is not None:
+        devices = []
+        for index in range(nvml.nvmlDeviceGetCount()):
+            device = nvml.nvmlDeviceGetHandleByIndex(index)
+            answers: dict[str, Any] = {}
+            for question in NVML:
+                answer = None
+                with contextlib.suppress(nvml.NVMLError, AttributeError):
+                    answer = _plain(getattr(nvml, question.function)(device, *question.arguments))
+                answers[_asked(question.function, question.arguments)] = answer
+            devices.append({"name": _decoded(nvml.nvmlDeviceGetName(device)), "answers": answers})
+        document = {"driver": _decoded(nvml.nvmlSystemGetDriverVersion()), "devices": devices}
+        lines.append(f"nvml.json\t{_escaped(json.dumps(document))}")
+    about = ", ".join(_machine(root).values())
+    recording.parent.mkdir(parents=True, exist_ok=True)
+    recording.write_text("\n".join([f"# Recorded from a machine: {about}", *lines, ""]), encoding="utf-8")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t")
+
+
+def _asked(function: str, arguments: Sequence[Any]) -> str:
+    return " ".join([function, *map(json.dumps, arguments)])
+
+
+def _plain(answer: Any) -> Any:
+    """An answer of NVML as JSON can hold it: structures become objects."""
+    if isinstance(answer, list | tuple):
+        return [_plain(part) for part in answer]
+    if isinstance(answer, ctypes.Structure | ctypes.Union):
+        names = [name for name, *_ in answer._fields_]
+    elif answer is None or isinstance(answer, int | float | str):
+        return answer
+    else:
+        names = list(vars(answer))
+    return {name: _plain(getattr(answer, name)) for name in names}
 
 
 ESCAPES = {"n": "\n", "t": "\t", "\\": "\\"}

@@ -25,6 +25,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, metavar="PATH", help="a recorded tree or recording, not this machine")
     parser.add_argument("--log", type=Path, metavar="FILE", help="log every channel once a second, until Ctrl+C")
     parser.add_argument("--for", dest="duration", metavar="TIME", help="end the log (or --cost: 10s) after this long")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="record this machine for --root and for tests")
     parser.add_argument("--cost", action="store_true", help="measure what logging once a second costs")
 
 
@@ -38,6 +39,9 @@ def run(arguments: argparse.Namespace) -> int:
         duration_s = seconds(arguments.duration) if arguments.duration else None
         if arguments.cost:
             _print_cost(cost(root, Path(folder) / "log.jsonl", duration_s or 10.0), as_json=arguments.json)
+        elif arguments.record:
+            sensors.pack(root, arguments.record)
+            print(f"recorded {arguments.record}")
         elif arguments.log:
             _log(arguments.log, root, duration_s)
         else:
