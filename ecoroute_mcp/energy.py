@@ -60,6 +60,9 @@ _LOCAL_PRECISIONS = ("as-served", "bf16", "fp16", "fp32", "int8", "int8-pure", "
 """Which of several measured precisions a model is taken to run at: the first of these; others after them."""
 
 
+_READ_BY = {"polled": "polled power", "rapl": "the processor's own counters"}
+
+
 class UnknownEnergy(EcoRouteError):
     """Nothing we know gives this model an energy figure; ``missing`` says what is lacking, in words many share."""
 
@@ -234,7 +237,11 @@ class Method:
         conditions = f"{row.device_name}, {row.precision}, batch {row.batch}, {row.measured_on}"
         remarks = [f"prompts of {row.prompt_tokens} tokens"]
         remarks += ["random weights of its shape"] if row.weights == "random" else []
-        remarks += [] if row.energy_source == "counter" else [f"energy by {row.energy_source}"]
+        remarks += (
+            []
+            if row.energy_source == "counter"
+            else [f"energy by {_READ_BY.get(row.energy_source, row.energy_source)}"]
+        )
         remarks += [row.doubt] if row.doubt else []
         return Footprint(
             prefill_j=row.prefill_j_per_token,

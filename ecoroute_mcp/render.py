@@ -83,10 +83,10 @@ def recommendation(answer: Recommendation) -> str:
                 f"{_evidence(best.ability)}"
             )
         lines.append(
-            f"- Cost: {dollars(best.cost_usd)}; energy {interval(best.energy_j, _JOULES)}; "
+            f"- Cost: {_cost(best)}; energy {interval(best.energy_j, _JOULES)}; "
             f"{quantity(best.embodied_g.mid)} of the carbon is embodied"
         )
-        basis = "" if best.provider == THIS_MACHINE else f"{best.energy_basis.replace('_', ' ')}, "
+        basis = "" if _here(best) else f"{best.energy_basis.replace('_', ' ')}, "
         lines.append(f"- Energy: {basis}{best.energy_how}")
         lines.append(f"- Grid: {_zone(best.zone)}, {best.zone.chosen_by}")
         lines += [f"- Note: {note}" for note in best.notes[:2]]
@@ -132,11 +132,19 @@ def ranking_rows(rows: Iterable[Ranked]) -> list[tuple[str, ...]]:
             str(row.ability.tier) if row.ability else "untested",
             percent(row.ability.p_adequate) if row.ability else "-",
             interval(row.carbon_g),
-            f"${_digits(row.cost_usd.mid * 1000)}" if row.cost_usd else "not known",
-            "measured on this machine" if row.provider == THIS_MACHINE else row.energy_basis.replace("_", " "),
+            f"${_digits(row.cost_usd.mid * 1000)}" if row.cost_usd else "no price" if _here(row) else "not known",
+            "measured on this machine" if _here(row) else row.energy_basis.replace("_", " "),
         )
         for row in rows
     ]
+
+
+def _here(ranked: Ranked) -> bool:
+    return ranked.provider == THIS_MACHINE
+
+
+def _cost(ranked: Ranked) -> str:
+    return "no price per token" if _here(ranked) else dollars(ranked.cost_usd)
 
 
 def _zone(zone: Zone) -> str:
