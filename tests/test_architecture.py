@@ -41,6 +41,9 @@ OWNERS = {
 }
 """Who may import a library of the router's. Nobody needs numpy yet: it costs a server 11 MB and 50 ms at its start."""
 
+LABORATORY_OWNERS = {"pynvml": {"meter", "sensors"}}
+"""The same for the laboratory's, where a module may also name a library for importlib, since it may be absent."""
+
 BANNED_NAMES = {"utils", "util", "helpers", "common", "manager", "core", "types", "constants", "misc"}
 BANNED_IN_ROUTER = {
     "torch", "transformers", "bitsandbytes", "sklearn", "scipy", "pandas", "pynvml", "optuna", "benchmark", "tests"
@@ -90,6 +93,15 @@ def test_each_foreign_library_has_its_owner(path: Path) -> None:
     strangers = {top: OWNERS[top] for top in tops if top in OWNERS and path.stem not in OWNERS[top]}
     assert strangers == {}
     assert tops & BANNED_IN_ROUTER == set()
+
+
+@pytest.mark.parametrize("path", modules(LABORATORY), ids=lambda path: path.stem)
+def test_each_library_of_the_laboratory_has_its_owners(path: Path) -> None:
+    tree = parsed(path)
+    named = {name.split(".")[0] for name in imported(tree)}
+    named |= {str(node.value) for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    strangers = {name for name, owners in LABORATORY_OWNERS.items() if name in named and path.stem not in owners}
+    assert strangers == set()
 
 
 @pytest.mark.parametrize("path", [*modules(ROUTER), ROUTER / "__init__.py"], ids=lambda path: path.stem)
