@@ -1,8 +1,8 @@
 """The programs that EcoRoute works in: where each keeps its servers and its skills, and the change that adds EcoRoute.
 
 A change is planned first, as the bytes of one file before and after, so that it can be shown; writing it is a step of
-its own. What a file held before the first change is kept beside it (``.before-ecoroute``). Undoing gives those bytes back
-where the file is still as it was left, and takes only EcoRoute's entry out where someone has changed it since.
+its own. What a file held before the first change is kept beside it (``.before-ecoroute``). Undoing gives those bytes
+back where the file is still as it was left, and takes only EcoRoute's entry out where someone has changed it since.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def with_member(text: str, path: tuple[str, ...], value: Any) -> str:
             return _checked(text, _inserted(text, spaced, bare, at, members, close, name, added), path, value)
         if depth == len(path) - 1:
             indent = _line_indent(text, found.start)
-            compact = "\n" not in text.strip()
+            compact = "\n" not in text[at:close]
             new = _compact(value) if compact else _dumped(value, indent, _unit(text, bare), _line_end(text))
             return _checked(text, text[: found.value] + new + text[found.end :], path, value)
         at = found.value
@@ -242,7 +242,12 @@ def _removed(text: str, spaced: str, members: list[_Member], close: int, member:
 
 
 def _dumped(value: Any, indent: str, unit: str, newline: str) -> str:
-    return json.dumps(value, indent=unit, ensure_ascii=False).replace("\n", newline + indent)
+    """A member a line, lists and what is empty on one line."""
+    if not isinstance(value, dict) or not value:
+        return _compact(value)
+    inner = indent + unit
+    lines = (f"{inner}{_compact(key)}: {_dumped(each, inner, unit, newline)}" for key, each in value.items())
+    return "{" + newline + f",{newline}".join(lines) + newline + indent + "}"
 
 
 def _compact(value: Any) -> str:
