@@ -44,6 +44,9 @@ DTYPES: dict[Precision, torch.dtype] = {
 }
 """What weights are loaded as. Of the quantised precisions it is what embedding, head, norms and activations stay in."""
 
+PAIRS_PER_EXPERT = 2
+"""Up to so many choices of an expert per expert a mixture multiplies choice by choice; beyond, expert by expert."""
+
 PREFILL_TOKENS = 16384
 """Most tokens that one pass of the prompt takes; larger batches go through in slices of whole sequences."""
 
@@ -504,11 +507,22 @@ class Engine:
             if layer.gate_up is not None and layer.down is not None:
                 delta = self._times(self.ops.gate(self._times(x, layer.gate_up)), layer.down)
             else:
-                assert layer.mlp is not None
-                mixed = layer.mlp(x.view(count, length, -1))
-                delta = (mixed[0] if isinstance(mixed, tuple) else mixed).reshape(count * length, -1)
+                delta = self._mixed(layer.mlp, x.view(count, length, -1))
         hidden: torch.Tensor = self.ops.add_norm(stream, delta, self.last_norm, self.epsilon)
         return hidden
+
+    def _mixed(self, mlp: Any, x: torch.Tensor) -> torch.Tensor:
+        """A mixture of experts' output (sequences x tokens, hidden) for x (sequences, tokens, hidden)."""
+        settings = self.model.config
+        rows = x.reshape(-1, x.shape[-1])
+        if self.on_gpu and rows.shape[0] * settings.num_experts_per_tok <= PAIRS_PER_EXPERT * settings.num_experts:
+            logits = self._times(rows, mlp.gate.weight)
+            chosen, weights = self.ops.route(logits, settings.num_experts_per_tok, settings.norm_topk_prob)
+            few: torch.Tensor = self.ops.mix(rows, mlp.experts.gate_up_proj, mlp.experts.down_proj, chosen, weights)
+            return few
+        mixed = mlp(x)
+        many: torch.Tensor = (mixed[0] if isinstance(mixed, tuple) else mixed).reshape(rows.shape)
+        return many
 
     def prefill(self, prompts: torch.Tensor) -> None:
         """Read prompts (batch, tokens) into the cache and choose each sequence's first token. Waits for the device."""

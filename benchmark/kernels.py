@@ -3,7 +3,8 @@
 
 A decode step reads every weight once, so its floor is bytes over memory bandwidth. Each tiny launch between two matrix
 products costs about as much as moving 6 MB, so the pieces between them are fused: residual with norm; the heads' norm,
-rotation and cache write; gate with up; attention over the true length. The length is read from the device, so that one
+rotation and cache write; gate with up; attention over the true length; the routing of a mixture of experts, and its
+products for few tokens without copying an expert's weights. The length is read from the device, so that one
 captured CUDA graph serves every position and no masked slot is ever read. A product with a single row goes through
 :func:`row_times`, which keeps enough loads in flight to come near the bandwidth.
 
@@ -246,4 +247,111 @@ def row_times(row: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
     height, width = matrix.shape
     out = row.new_empty((1, height))
     _row_times[lambda meta: (triton.cdiv(height, meta["ROWS"]),)](row, matrix, out, height, width)
+    return out
+
+
+@triton.jit
+def _route(
+    logits, chosen, weights, experts,
+    CHOICES: tl.constexpr, NORMED: tl.constexpr, BLOCK: tl.constexpr, LANES: tl.constexpr,
+):  # fmt: skip
+    token = tl.program_id(0).to(tl.int64)
+    at = tl.arange(0, BLOCK)
+    lane = tl.arange(0, LANES)
+    logit = tl.load(logits + token * experts + at, mask=at < experts, other=float("-inf")).to(tl.float32)
+    share = tl.exp(logit - tl.max(logit))
+    share = tl.where(at < experts, share / tl.sum(share), -1.0)
+    best = tl.zeros((LANES,), tl.float32)
+    index = tl.zeros((LANES,), tl.int32)
+    for choice in tl.static_range(CHOICES):
+        peak = tl.max(share)
+        where = tl.min(tl.where(share == peak, at, BLOCK))
+        best = tl.where(lane == choice, peak, best)
+        index = tl.where(lane == choice, where, index)
+        share = tl.where(at == where, -1.0, share)
+    if NORMED:
+        best = best / tl.sum(best)
+    tl.store(chosen + token * CHOICES + lane, index, mask=lane < CHOICES)
+    tl.store(weights + token * CHOICES + lane, best.to(weights.dtype.element_ty), mask=lane < CHOICES)
+
+
+def route(logits: torch.Tensor, choices: int, normed: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each token's ``choices`` likeliest experts by softmax of ``logits`` (tokens, experts), and their shares.
+
+    Returns the experts (tokens, choices), int32, and the shares in the logits' type; these add up to 1 if ``normed``.
+    Of equal shares the first counts."""
+    tokens, experts = logits.shape
+    chosen = logits.new_empty((tokens, choices), dtype=torch.int32)
+    weights = logits.new_empty((tokens, choices))
+    _route[(tokens,)](
+        logits, chosen, weights, experts, CHOICES=choices, NORMED=normed,
+        BLOCK=triton.next_power_of_2(experts), LANES=triton.next_power_of_2(choices), num_warps=1,
+    )  # fmt: skip
+    return chosen, weights
+
+
+@triton.jit
+def _experts_gate(
+    x, matrices, chosen, out, width, height, CHOICES: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    pair = tl.program_id(0).to(tl.int64)
+    expert = tl.load(chosen + pair).to(tl.int64)
+    line = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
+    gates = matrices + (expert * 2 * height + line)[:, None] * width
+    ups = matrices + ((expert * 2 + 1) * height + line)[:, None] * width
+    gate = tl.zeros((ROWS, BLOCK), tl.float32)
+    up = tl.zeros((ROWS, BLOCK), tl.float32)
+    for first in range(0, width, BLOCK):
+        at = first + tl.arange(0, BLOCK)
+        known = (line < height)[:, None] & (at < width)[None, :]
+        token = tl.load(x + pair // CHOICES * width + at, mask=at < width, other=0.0).to(tl.float32)
+        gate += tl.load(gates + at[None, :], mask=known, other=0.0).to(tl.float32) * token[None, :]
+        up += tl.load(ups + at[None, :], mask=known, other=0.0).to(tl.float32) * token[None, :]
+    dtype = out.dtype.element_ty
+    wide = tl.sum(gate, 1).to(dtype).to(tl.float32)
+    gated = (wide * tl.sigmoid(wide)).to(dtype).to(tl.float32) * tl.sum(up, 1).to(dtype).to(tl.float32)
+    tl.store(out + pair * height + line, gated.to(dtype), mask=line < height)
+
+
+@triton.jit
+def _experts_down(
+    x, matrices, chosen, weights, out, width, height, CHOICES: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    token = tl.program_id(0).to(tl.int64)
+    line = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
+    total = tl.zeros((ROWS, BLOCK), tl.float32)
+    for choice in tl.static_range(CHOICES):
+        pair = token * CHOICES + choice
+        expert = tl.load(chosen + pair).to(tl.int64)
+        weight = tl.load(weights + pair).to(tl.float32)
+        rows = matrices + (expert * height + line)[:, None] * width
+        for first in range(0, width, BLOCK):
+            at = first + tl.arange(0, BLOCK)
+            known = (line < height)[:, None] & (at < width)[None, :]
+            gated = tl.load(x + pair * width + at, mask=at < width, other=0.0).to(tl.float32) * weight
+            total += tl.load(rows + at[None, :], mask=known, other=0.0).to(tl.float32) * gated[None, :]
+    tl.store(out + token * height + line, tl.sum(total, 1).to(out.dtype.element_ty), mask=line < height)
+
+
+def mix(
+    x: torch.Tensor, gate_up: torch.Tensor, down: torch.Tensor, chosen: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
+    """The weighted sum of what each token's chosen experts make of it, for few tokens.
+
+    ``x`` (tokens, width); ``gate_up`` (experts, 2 x height, width), gate first; ``down`` (experts, width, height);
+    ``chosen`` and ``weights`` (tokens, choices) as of :func:`route`. Returns as ``x``. Every pair of token and expert
+    reads its weights where they lie. Programs that run at the same time work on the same rows for all pairs, so that
+    an expert that several tokens chose comes from memory once and from the cache after."""
+    tokens, width = x.shape
+    choices, height = chosen.shape[1], down.shape[2]
+    gated = x.new_empty((tokens * choices, height))
+    _experts_gate[(tokens * choices, triton.cdiv(height, 4))](
+        x, gate_up, chosen, gated, width, height,
+        CHOICES=choices, ROWS=4, BLOCK=min(512, triton.next_power_of_2(width)), num_warps=4,
+    )  # fmt: skip
+    out = torch.empty_like(x)
+    _experts_down[(tokens, triton.cdiv(width, 4))](
+        gated, down, chosen, weights, out, height, width,
+        CHOICES=choices, ROWS=4, BLOCK=min(1024, triton.next_power_of_2(height)), num_warps=4,
+    )  # fmt: skip
     return out

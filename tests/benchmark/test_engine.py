@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -208,58 +210,6 @@ def test_a_uniform_model_scores_the_logarithm_of_its_vocabulary() -> None:
     expected = 149 * float(torch.log(torch.tensor(200.0)))
     assert engine.nats(tokens, 64) == pytest.approx(expected, rel=1e-5)
     assert engine.nats(tokens, 1000) == pytest.approx(expected, rel=1e-5)
-
-
-if torch.cuda.is_available():
-
-    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-    @pytest.mark.parametrize(("heads", "groups", "width"), [(32, 8, 128), (9, 3, 64), (8, 8, 64), (64, 8, 128)])
-    @pytest.mark.parametrize("batch", [1, 8, 40])
-    def test_kernels_equal_plain_torch(dtype: str, heads: int, groups: int, width: int, batch: int) -> None:
-        from benchmark import kernels
-
-        kind = getattr(torch, dtype)
-        tolerance = 1e-5 if dtype == "float32" else 1e-2
-        make = {"device": "cuda", "dtype": kind}
-        torch.manual_seed(0)
-
-        def near(ours: Any, theirs: Any) -> None:
-            difference = (ours.double() - theirs.double()).norm() / theirs.double().norm()
-            assert float(difference) < tolerance
-
-        for tokens, first in ((1, 300), (5, 0)):
-            rows = batch * tokens
-            qkv = torch.randn(rows, (heads + 2 * groups) * width, **make)
-            norms = (torch.randn(width, **make), torch.randn(width, **make))
-            rotation = (torch.randn(512, width // 2, **make), torch.randn(512, width // 2, **make))
-            start = torch.tensor(first, device="cuda")
-            caches = [torch.full((batch, groups, 512, width), float("nan"), **make) for _ in range(4)]
-            for normed in (norms, None):
-                ours = kernels.place(qkv, normed, rotation, start, caches[0], caches[1], heads, 1e-6)
-                theirs = engines.TorchOps.place(qkv, normed, rotation, start, caches[2], caches[3], heads, 1e-6)
-                near(ours, theirs)
-                near(caches[0][:, :, first : first + tokens], caches[2][:, :, first : first + tokens])
-                near(caches[1][:, :, first : first + tokens], caches[3][:, :, first : first + tokens])
-            assert int(caches[0].isnan().sum()) == caches[0].numel() - batch * groups * tokens * width
-        query = torch.randn(batch, heads, width, **make)
-        keys, values = (torch.randn(batch, groups, 512, width, **make) for _ in range(2))
-        for last in (0, 1, 63, 64, 300, 511):
-            at = torch.tensor(last, device="cuda")
-            beyond = keys.clone()
-            beyond[:, :, last + 1 :] = float("nan")  # no slot past the position may be read into a result
-            near(kernels.attend(query, beyond, values, at), engines.TorchOps.attend(query, keys, values, at))
-        stream, delta = torch.randn(batch, 4096, **make), torch.randn(batch, 4096, **make)
-        weight = torch.randn(4096, **make)
-        ours_stream, theirs_stream = stream.clone(), stream.clone()
-        near(
-            kernels.add_norm(ours_stream, delta, weight, 1e-6),
-            engines.TorchOps.add_norm(theirs_stream, delta, weight, 1e-6),
-        )
-        near(ours_stream, theirs_stream)
-        near(kernels.gate(torch.cat((stream, delta), 1)), engines.TorchOps.gate(torch.cat((stream, delta), 1)))
-        for height, wide in ((576, 1536), (4097, 4096), (1000, 576)):
-            row, matrix = torch.randn(1, wide, **make), torch.randn(height, wide, **make)
-            near(kernels.row_times(row, matrix), (row.double() @ matrix.double().T))
 
 
 QUANTISED: tuple[Precision, ...] = ("int8", "int8-pure", "nf4")
@@ -521,3 +471,16 @@ def test_packed_weights_are_labelled_by_the_bits_they_hold() -> None:
     assert quantised.extra_bytes(held) == 16 * 64 * 4 + 2 * 64 * 2
     with pytest.raises(EcoRouteError, match="not as packed int32"):
         quantised.label(packed(torch.zeros(128, 64, dtype=torch.float16)), "gptq")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the device itself runs them, in test_kernels.py")
+def test_kernels_equal_plain_torch_in_triton_s_interpreter() -> None:
+    pytest.importorskip("triton", reason="needs triton, which torch brings on Linux")
+    tests = Path(__file__).with_name("test_kernels.py")
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests)],
+        env=environment, cwd=tests.parents[2], capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout
+    assert "12 passed, 6 skipped" in ran.stdout
