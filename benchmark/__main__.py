@@ -24,6 +24,7 @@ class Command:
     help: str
     options: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
+    examples: str | None = None
 
 
 def _scale_options(parser: argparse.ArgumentParser) -> None:
@@ -87,7 +88,13 @@ def _summary(arguments: argparse.Namespace) -> int:
 COMMANDS = (
     Command("scale", "fit, validate and print the latent-ability scale", _scale_options, _scale),
     Command("curate", "generate the tables of data/ from data/upstream/", _curate_options, _curate),
-    Command("run", "measure speed, energy and quality of models on this machine", session.options, session.run),
+    Command(
+        "run",
+        "measure speed, energy and quality of models on this machine",
+        session.options,
+        session.run,
+        session.RUN_EXAMPLES,
+    ),
     Command("summary", "print what the measurements say", _summary_options, _summary),
     Command("sensors", "list or log every sensor of this machine", sensors_report.options, sensors_report.run),
 )
@@ -95,13 +102,29 @@ COMMANDS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns its exit status; 2, with the repair on stderr, for anything the caller can put right."""
-    parser = argparse.ArgumentParser(prog="python -m benchmark", description="EcoRoute's laboratory")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    given = sys.argv[1:] if argv is None else list(argv)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmark",
+        description=f"EcoRoute's laboratory. {session.SWEEP}",
+        epilog=session.SWEEP_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    session.sweep_options(parser)
+    parser.set_defaults(run=session.sweep_run)
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
     for command in COMMANDS:
-        subparser = commands.add_parser(command.name, help=command.help, description=command.help)
+        subparser = commands.add_parser(
+            command.name,
+            help=command.help,
+            description=command.help[0].upper() + command.help[1:] + ".",
+            epilog=command.examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         command.options(subparser)
         subparser.set_defaults(run=command.run)
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args(given)
+    if arguments.command is not None and given[0] != arguments.command:
+        parser.error(f"the options of {arguments.command} come after it")
     try:
         status: int = arguments.run(arguments)
     except EcoRouteError as error:

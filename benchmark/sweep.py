@@ -5,19 +5,21 @@ from __future__ import annotations
 import datetime
 import itertools
 import platform
-import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import get_args
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from benchmark import quality
+from benchmark import quality, tasks
+from benchmark.interruption import Interruption
 from benchmark.measure import measure
-from benchmark.meter import Meter, NvmlMeter
+from benchmark.meter import Meter
+from benchmark.plan import Schedule, loads_alike
 from benchmark.thermal import Guard
-from benchmark.trial import DeviceKind, Log, Precision, Quality, Rejected, Trial, TrialConfig
+from benchmark.trial import DeviceKind, Log, Measured, Precision, Quality, Rejected, Trial, TrialConfig
 from ecoroute_mcp.sci import EcoRouteError
 
-DEVICES: tuple[DeviceKind, ...] = get_args(DeviceKind)
 SECONDS = {"s": 1, "m": 60, "h": 3600}
+INTERRUPTED = "interrupted"
 
 
 def grid(
@@ -31,6 +33,8 @@ def grid(
     window_s: float,
     occasion: int,
     device: DeviceKind,
+    eager: bool = False,
+    endpoint: str | None = None,
 ) -> list[TrialConfig]:
     """Every combination, the trials of one loaded model together."""
     return [
@@ -44,6 +48,8 @@ def grid(
             window_s=window_s,
             occasion=occasion,
             device=device,
+            eager=eager,
+            endpoint=endpoint,
         )
         for model, precision, prompt, batch in itertools.product(models, precisions, prompts, batches)
     ]
@@ -57,74 +63,126 @@ def seconds(text: str) -> float:
     return float(number) * SECONDS[unit]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """What all trials of a run share: where rows go, how energy is read, and what real weights are judged by.
+
+    A kind of device without a meter has its reason in ``no_energy``."""
+
+    log: Log
+    meters: Mapping[DeviceKind, Meter]
+    no_energy: Mapping[DeviceKind, str] = field(default_factory=dict)
+    guard: Guard = field(default_factory=Guard)
+    text: quality.Text = field(default_factory=quality.default_text)
+    tasks: bool = True
+
+
 def run(
-    plan: Sequence[TrialConfig],
-    log: Log,
+    schedule: Schedule,
+    session: Session,
+    interruption: Interruption,
     *,
-    uuid: str | None = None,
-    guard: Guard | None = None,
-    text: quality.Text | None = None,
-    budget_s: float | None = None,
     started: Callable[[TrialConfig], None] = lambda config: None,
     finished: Callable[[Trial], None] = lambda trial: None,
 ) -> int:
-    """Measure what the log has not; after ``budget_s`` no further trial begins. Returns how many were left over.
+    """Measure what a schedule gives out. Returns how many trials it still holds, for want of time.
 
-    A trial that cannot be made is written as rejected and the next one begins. An interrupt writes the running trial as
-    rejected, then passes on. Raises EcoRouteError, before any model is loaded, where the device cannot be measured."""
-    from benchmark import engine as engines
+    A trial that cannot be made is written as rejected and the next one begins. Raises KeyboardInterrupt after an
+    interrupt: the running trial is then written as rejected. Raises EcoRouteError, before any model is loaded, where a
+    device is shared."""
+    for kind in {entry.config.device for entry in schedule.left if entry.config.endpoint is None}:
+        if kind in session.meters:
+            session.meters[kind].check_alone()
+    bench = _Bench(session)
+    try:
+        while (entry := schedule.take()) is not None:
+            config = entry.config
+            started(config)
+            try:
+                with interruption.admitted():
+                    trial = bench.trial(config)
+            except KeyboardInterrupt:
+                trial = rejected(config, INTERRUPTED)
+            if interruption.asked is not None and isinstance(trial, Rejected):
+                trial = rejected(config, INTERRUPTED)  # an interrupted library may raise an error of its own
+            session.log.append(trial)
+            schedule.finished(measured=isinstance(trial, Measured))
+            finished(trial)
+            if interruption.asked is not None or (isinstance(trial, Rejected) and trial.reason == INTERRUPTED):
+                raise KeyboardInterrupt
+    finally:
+        bench.close()
+    return len(schedule.left)
 
-    guard, text = guard or Guard(), text or quality.default_text()
-    begin_s = time.monotonic()
-    remaining = log.remaining(plan)
-    meter: Meter | None = None
-    if any(config.device == "cuda" for config in remaining):
-        meter = NvmlMeter(uuid)
-        meter.check_alone()
-    software = {"python": platform.python_version(), **engines.software()}
-    bandwidth = engines.copy_gb_per_s() if meter is not None else None
-    loaded: tuple[object, ...] | None = None
-    engine: engines.Engine | None = None
-    judged: Quality | None = None
-    for position, config in enumerate(remaining):
-        if budget_s is not None and time.monotonic() - begin_s > budget_s:
-            return len(remaining) - position
-        started(config)
-        trial: Trial
+
+class _Bench:
+    """One loaded model, and what is known of the machine."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._engine: Any = None
+        self._loaded: TrialConfig | None = None
+        self._judged: Quality | None = None
+        self._unjudged: dict[str, str] = {}
+        self._software: dict[str, str] | None = None
+        self._copy_gb_per_s: float | None = None
+
+    def trial(self, config: TrialConfig) -> Trial:
+        session = self._session
         try:
-            wanted = (config.model, config.precision, config.device, config.seed)
-            if engine is None or wanted != loaded:
-                if engine is not None:
-                    engine.close()
-                engine, loaded, judged = None, wanted, None
-                engine = engines.Engine(config)
-                if engine.weights.source != "random":
-                    judged = quality.judge(engine, text)
-            trial = measure(
+            self._load(config)
+            measured = measure(
                 config,
-                engine,
-                meter=meter if config.device == "cuda" else None,
-                guard=guard,
-                software=software,
-                copy_gb_per_s=bandwidth if config.device == "cuda" else None,
-                quality=judged,
-                no_energy="a CPU's energy is not read yet",
+                self._engine,
+                meter=session.meters.get(config.device),
+                guard=session.guard,
+                software={"python": platform.python_version(), **(self._software or {})},
+                copy_gb_per_s=self._copy_gb_per_s if config.device == "cuda" and config.endpoint is None else None,
+                quality=self._judged,
+                no_energy=session.no_energy.get(config.device),
             )
-        except (
-            EcoRouteError,
-            RuntimeError,
-        ) as error:  # torch's own failures, out of memory among them, are RuntimeErrors
-            trial = _rejected(
-                config, f"{type(error).__name__}: {error}" if isinstance(error, RuntimeError) else str(error)
-            )
-        except KeyboardInterrupt:
-            log.append(_rejected(config, "interrupted"))
-            raise
-        log.append(trial)
-        finished(trial)
-    return 0
+            return replace(measured, unavailable=measured.unavailable | self._unjudged)
+        except EcoRouteError as error:
+            return rejected(config, str(error))
+        except RuntimeError as error:  # torch's own failures, out of memory among them
+            return rejected(config, f"{type(error).__name__}: {error}")
+
+    def _load(self, config: TrialConfig) -> None:
+        if self._engine is not None and self._loaded is not None and loads_alike(self._loaded, config):
+            return
+        self.close()
+        if config.endpoint is not None:
+            from benchmark.endpoint import Endpoint
+
+            self._engine, self._loaded = Endpoint(config), config
+            self._software = self._engine.software
+            return
+        from benchmark import engine as engines
+
+        self._software = engines.software()
+        if config.device == "cuda" and self._copy_gb_per_s is None:
+            self._copy_gb_per_s = engines.copy_gb_per_s()
+        self._engine, self._loaded = engines.Engine(config), config
+        if self._engine.weights.source != "random":
+            self._judge()
+
+    def _judge(self) -> None:
+        judged = quality.judge(self._engine, self._session.text)
+        if self._session.tasks:
+            try:
+                score = tasks.judge(self._engine)
+            except EcoRouteError as error:  # code cannot be run locked in here: the text alone is judged
+                self._unjudged = {"tasks": str(error)}
+            else:
+                judged = replace(judged, tasks_passed=score.passed, tasks=score.total, tasks_sha256=score.sha256)
+        self._judged = judged
+
+    def close(self) -> None:
+        if self._engine is not None:
+            self._engine.close()
+        self._engine, self._loaded, self._judged, self._unjudged = None, None, None, {}
 
 
-def _rejected(config: TrialConfig, reason: str) -> Rejected:
+def rejected(config: TrialConfig, reason: str) -> Rejected:
     now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     return Rejected(config=config, at=now, reason=reason[:500])

@@ -353,9 +353,9 @@ def test_the_command_measures_a_grid_and_goes_on_where_it_stopped(
     printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     rows = read(path).measured
     assert [row.config.batch for row in rows] == [1, 2] == [row["config"]["batch"] for row in printed]
-    assert rows[0].energy_source == "none"
-    assert rows[0].decode.j_per_token is None
-    assert rows[0].unavailable == {"energy": "a CPU's energy is not read yet"}
+    if rows[0].energy_source == "none":  # as on every machine that shows no RAPL to this user
+        assert rows[0].decode.j_per_token is None
+        assert "energy_uj" in rows[0].unavailable["energy"] or "no RAPL" in rows[0].unavailable["energy"]
     before = path.read_bytes()
     assert run("--model", "small Qwen3", "small Llama 3.1", "--batch", "2", "1", "--output", str(path)) == 0
     after = path.read_bytes()
