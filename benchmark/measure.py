@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from benchmark.meter import THERMAL_EVENTS, Meter, Recorder, Trace
+from benchmark.meter import THERMAL_EVENTS, Meter, Recorder, Trace, on_this_machine
 from benchmark.thermal import Guard
 from benchmark.trial import Conditions, Machine, Measured, Phase, Quality, TrialConfig, Weights, Window
 
@@ -102,10 +102,16 @@ def measure(
 ) -> Measured:
     """Measure one configuration on a loaded engine. ``no_energy`` says why there is no meter, where there is none.
 
+    Of an endpoint on this machine, the processes on the device once its model is warm are taken for the server's, and a
+    new one is refused; of one on another machine, no energy is read.
+
     Raises EcoRouteError where the trial cannot be made: a device that stays hot or is shared, or too little memory. An
     interrupt passes through at once; nothing is left running."""
+    if config.endpoint is not None and not on_this_machine(config.endpoint):
+        meter, no_energy = None, "the server is another machine, whose energy is not read from here"
     if meter is not None:
-        meter.check_alone()
+        if config.endpoint is None:
+            meter.check_alone()
         guard.wait_until_cool(meter)
     started_at = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     prompts = engine.prompts(config.batch, config.prompt_tokens, config.seed)
@@ -123,6 +129,7 @@ def measure(
         return done if isinstance(done, Work) else Work(tokens=made_tokens, steps=done)
 
     _for_at_least(WARM_S if meter is not None else 0.0, generate)
+    served = meter.serving() if meter is not None and config.endpoint is not None else frozenset()
     if meter is None:
         watch = _Watch(guard, None)
         readings = _windows(config, read, watch, edge_s=0.0)
@@ -139,6 +146,7 @@ def measure(
             readings = _windows(config, read, watch, edge_s=EDGE_S)
             makings = _windows(config, generate, watch, edge_s=EDGE_S)
         trace = recorder.trace()
+        meter.check_alone(besides=served)  # nobody has come in the meantime
     unavailable = dict(meter.identity.unavailable) if meter is not None else {"energy": no_energy or "no meter"}
     polled_only = meter is not None and "energy_j" in meter.identity.unavailable
     prefill = Phase.of([stretch.metered(trace, polled_only) for stretch in readings])
@@ -149,6 +157,8 @@ def measure(
     hottest_c = [c for stretch in stretches if (c := stretch.hottest_c(trace)) is not None]
     idle_j = None if idle is None else trace.polled_j(*idle) if polled_only else trace.energy_j(*idle)
     step_bytes = engine.step_bytes(config.prompt_tokens + config.generated_tokens / 2)
+    if config.endpoint is not None:
+        unavailable["memory_used_gb"] = "what a server reserves is not what it uses"
     fraction = None
     if step_bytes is None:
         unavailable |= dict.fromkeys(("step_gb", "bandwidth_fraction"), "the bytes that a step must move are not known")
@@ -157,9 +167,9 @@ def measure(
     return Measured(
         config=config,
         started_at=started_at,
-        machine=_machine(meter, software),
+        machine=_machine(config, meter, software),
         weights=engine.weights,
-        energy_source="none" if meter is None else "polled" if polled_only else "counter",
+        energy_source="none" if meter is None else "polled" if polled_only else meter.identity.counter,
         idle_w=None if idle is None or idle_j is None else idle_j / (idle[1] - idle[0]),
         idle_s=None if idle is None else idle[1] - idle[0],
         prefill=prefill,
@@ -337,9 +347,11 @@ def _conditions(trace: Trace, spans: Sequence[Span]) -> Conditions:
     )
 
 
-def _machine(meter: Meter | None, software: dict[str, str]) -> Machine:
+def _machine(config: TrialConfig, meter: Meter | None, software: dict[str, str]) -> Machine:
     if meter is None:
-        return Machine(name=_processor(), uuid=None, driver=None, memory_gb=None, software=software)
+        here = config.endpoint is None or on_this_machine(config.endpoint)
+        name = platform.processor() or platform.machine() if here else f"not seen: the server at {config.endpoint}"
+        return Machine(name=name, uuid=None, driver=None, memory_gb=None, software=software)
     identity = meter.identity
     return Machine(
         name=identity.name,
@@ -348,7 +360,3 @@ def _machine(meter: Meter | None, software: dict[str, str]) -> Machine:
         memory_gb=identity.memory_gb,
         software=software,
     )
-
-
-def _processor() -> str:
-    return platform.processor() or platform.machine()

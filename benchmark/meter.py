@@ -16,17 +16,23 @@ import importlib
 import itertools
 import json
 import os
+import socket
 import threading
 import time
+import urllib.parse
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from ecoroute_mcp.sci import EcoRouteError
 
 POWER_INSTANT_FIELD = 186
 """NVML_FI_DEV_POWER_INSTANT. The plain power reading is a one-second mean on recent boards."""
+
+CONTEXT_BYTES = 64 * 2**20
+"""Device memory in use beyond the driver's own that shows a process at work; a bare CUDA context takes several times
+as much."""
 
 CLOCK_EVENTS = {
     0x004: "power cap",
@@ -55,13 +61,15 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """The device behind a meter. ``unavailable`` maps what it does not give to why."""
+    """The device behind a meter. ``unavailable`` maps what it does not give to why; ``counter`` names its energy
+    counter as a trial's ``energy_source`` does."""
 
     name: str
     uuid: str
     driver: str
     memory_gb: float | None
     unavailable: dict[str, str] = field(default_factory=dict)
+    counter: Literal["counter", "rapl"] = "counter"
 
 
 class Meter(Protocol):
@@ -72,8 +80,34 @@ class Meter(Protocol):
     def read(self, *, slow: bool = True) -> Reading:
         """The present reading; without ``slow``, energy and power alone."""
 
-    def check_alone(self) -> None:
-        """Raises EcoRouteError if another process computes on the device."""
+    def serving(self) -> frozenset[int]:
+        """The other processes that compute on the device, where a server's model is loaded: they are taken for it.
+
+        Raises EcoRouteError if nothing computes there: the server runs elsewhere."""
+
+    def check_alone(self, besides: frozenset[int] = frozenset()) -> None:
+        """Raises EcoRouteError if another process, but for the ones given, computes on the device."""
+
+
+def on_this_machine(url: str) -> bool:
+    """Whether a URL's host is this machine, whose energy a meter can read: an address that can be listened on here.
+
+    A tunnel to another machine looks like this one. Raises EcoRouteError for a host that has no address."""
+    host = urllib.parse.urlsplit(url).hostname or ""
+    try:
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise EcoRouteError(f"no machine is called {host!r} ({error}): check the endpoint's URL") from error
+    return any(_listens(family, address) for family, _, _, _, address in found)
+
+
+def _listens(family: int, address: Any) -> bool:
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind(address)
+    except OSError:
+        return False
+    return True
 
 
 class NoDevice(EcoRouteError):
@@ -98,9 +132,9 @@ class NvmlMeter:
                 for index in range(nvml.nvmlDeviceGetCount())
             ]
         except nvml.NVMLError as error:
-            raise NoDevice(f"NVML finds no usable NVIDIA device ({error}): run with --device cpu") from error
+            raise NoDevice(f"NVML finds no usable NVIDIA device ({error})") from error
         if not uuids:
-            raise NoDevice("NVML finds no NVIDIA device: run with --device cpu")
+            raise NoDevice("NVML finds no NVIDIA device")
         if uuid is None and len(uuids) > 1:
             raise EcoRouteError(f"several devices: name one with --uuid ({', '.join(uuids)})")
         if uuid is not None and uuid not in uuids:
@@ -167,12 +201,30 @@ class NvmlMeter:
             clock_events=None if events is None else clock_events(events),
         )
 
-    def check_alone(self) -> None:
+    def _others(self) -> frozenset[int]:
         try:
             running = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
         except self._nvml.NVMLError as error:
             raise EcoRouteError(f"cannot tell whether another process computes on the device ({error})") from error
-        others = sorted(process.pid for process in running if process.pid != os.getpid())
+        return frozenset(process.pid for process in running) - {os.getpid()}
+
+    def serving(self) -> frozenset[int]:
+        others = self._others()
+        if not others and not self._holds_memory():
+            raise EcoRouteError(
+                f"no process computes on {self.identity.name} ({self.identity.uuid}), so the server runs elsewhere and "
+                "its energy is not this device's: name the device that serves with --uuid, or use --device cpu"
+            )
+        return others
+
+    def _holds_memory(self) -> bool:
+        """Whether anybody holds memory on the device: processes of another container are not listed, but that is."""
+        nvml = self._nvml
+        used = self._ask("memory", lambda: nvml.nvmlDeviceGetMemoryInfo(self._handle, version=nvml.nvmlMemory_v2).used)
+        return used is not None and used > CONTEXT_BYTES
+
+    def check_alone(self, besides: frozenset[int] = frozenset()) -> None:
+        others = sorted(self._others() - besides)
         if others:
             raise EcoRouteError(
                 f"another process computes on the device (process {', '.join(map(str, others))}): its energy would be "
@@ -340,5 +392,9 @@ class ReplayMeter:
         last_slow = next((r for r in reversed(self._readings[: position + 1]) if r.temperature_c is not None), found)
         return replace(last_slow, at_s=at_s, energy_j=energy, power_w=found.power_w)
 
-    def check_alone(self) -> None:
+    def serving(self) -> frozenset[int]:
+        """None is recorded."""
+        return frozenset()
+
+    def check_alone(self, besides: frozenset[int] = frozenset()) -> None:
         """A recording is of one process."""

@@ -98,6 +98,7 @@ class RaplMeter:
             driver=f"intel_rapl, Linux {_text(root / 'proc/sys/kernel/osrelease') or 'of unknown release'}",
             memory_gb=None if memory is None else int(memory[1]) * 1024 / 1e9,
             unavailable=unavailable,
+            counter="rapl",
         )
 
     def _counters(self) -> tuple[int, ...]:
@@ -119,7 +120,11 @@ class RaplMeter:
         given = [int(text) / 1e3 for file in self._temperatures if (text := _text(file))]
         return Reading(at_s=at_s, energy_j=energy_j, temperature_c=max(given, default=None))
 
-    def check_alone(self) -> None:
+    def serving(self) -> frozenset[int]:
+        """None in particular: a package's energy includes a server's on this machine in any case."""
+        return frozenset()
+
+    def check_alone(self, besides: frozenset[int] = frozenset()) -> None:
         """Refuses nothing: a processor always runs others' work too. See :meth:`others_busy_cores`."""
 
     def others_busy_cores(self) -> float | None:

@@ -161,7 +161,7 @@ class Weights:
     source: WeightsSource
     revision: str
     dtype: str
-    parameters: int
+    parameters: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
