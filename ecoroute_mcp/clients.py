@@ -93,6 +93,7 @@ class Change:
     after: bytes | None
     kept: Path | None = None
     restores: bool = False
+    folder: Path | None = None  # goes too where nothing is left in it
 
     @property
     def changes(self) -> bool:
@@ -122,6 +123,8 @@ class Change:
                 _replace(target, self.after, like=target)
             if self.kept is not None and self.restores:
                 self.kept.unlink(missing_ok=True)
+            if self.folder is not None and self.after is None and not any(self.folder.iterdir()):
+                self.folder.rmdir()
         except OSError as error:
             raise EcoRouteError(
                 f"{self.path} cannot be written ({error}): make it writable, or edit it by hand"
@@ -343,7 +346,7 @@ def remove_skill(folder: Path, skill: bytes) -> Change:
     if before != skill:
         raise EcoRouteError(f"{path} is not the skill of this version: install it again first, or remove it by hand")
     kept = path.with_name(path.name + _KEPT)
-    return Change(path=path, before=before, after=_content(kept), kept=kept, restores=True)
+    return Change(path=path, before=before, after=_content(kept), kept=kept, restores=True, folder=path.parent)
 
 
 # -- files

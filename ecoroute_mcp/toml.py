@@ -17,7 +17,9 @@ from ecoroute_mcp.sci import EcoRouteError
 
 _KEY = r"(?:[A-Za-z0-9_-]+|\"[^\"\n]*\"|'[^'\n]*')"
 _KEYS = rf"{_KEY}(?:[ \t]*\.[ \t]*{_KEY})*"
-_HEADER = re.compile(rf"^[ \t]*\[\[?[ \t]*({_KEYS})[ \t]*\]\]?[ \t]*(?:#[^\n]*)?\r?$", re.MULTILINE)
+_HEADER = rf"^[ \t]*\[\[?[ \t]*(?P<keys>{_KEYS})[ \t]*\]\]?[ \t]*(?:#[^\n]*)?\r?$"
+_STRING = r"\"\"\"(?:\\.|[^\\])*?\"{3,5}|\'\'\'.*?'{3,5}|\"(?:\\.|[^\"\\\n])*\"|'[^'\n]*'"
+_HEADER_OR_OTHER = re.compile(rf"{_HEADER}|#[^\n]*|{_STRING}", re.MULTILINE | re.DOTALL)
 _PLACE = re.compile(r"\(at line (\d+),")
 
 
@@ -64,10 +66,10 @@ def without_table(text: str, path: tuple[str, str]) -> str:
 
 def _spans(text: str, path: tuple[str, str]) -> list[tuple[int, int]]:
     """From each header of the table or of one inside it to behind its last key."""
-    headers = list(_HEADER.finditer(text))
+    headers = [found for found in _HEADER_OR_OTHER.finditer(text) if found["keys"]]
     spans = []
     for index, header in enumerate(headers):
-        names = tuple(name.strip("\"'") for name in re.findall(_KEY, header[1]))
+        names = tuple(name.strip("\"'") for name in re.findall(_KEY, header["keys"]))
         if names[: len(path)] == path:
             end = headers[index + 1].start() if index + 1 < len(headers) else len(text)
             lines = text[header.start() : end].splitlines(keepends=True)
