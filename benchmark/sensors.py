@@ -124,7 +124,9 @@ def _text(path: Path) -> str | None:
         return None
 
 
-def _single(path: Path, name: str, unit: str, scale: float = 1, kind: Kind = "gauge") -> Iterator[_File]:
+def _single(
+    path: Path, name: str, unit: str, scale: float = 1, kind: Kind = "gauge", wraps_at: int | None = None
+) -> Iterator[_File]:
     """A file that holds one value, unless it is absent or closed to us. One that fails only now is a channel."""
     try:
         _content(str(path))
@@ -132,7 +134,7 @@ def _single(path: Path, name: str, unit: str, scale: float = 1, kind: Kind = "ga
         return
     except OSError:
         pass
-    yield _File(path, (Channel(name=name, unit=unit, kind=kind, origin=str(path), scale=scale),))
+    yield _File(path, (Channel(name=name, unit=unit, kind=kind, origin=str(path), scale=scale, wraps_at=wraps_at),))
 
 
 def _table(
@@ -407,18 +409,8 @@ def _network(root: Path) -> Iterator[_Source]:
 def _energy(root: Path) -> Iterator[_Source]:
     """A processor's RAPL domains, where they may be read."""
     for domain in rapl.domains(root):
-        for file in _single(domain.file, "", ""):
-            place = domain.file.parent.name.removeprefix("intel-rapl:")
-            channel = Channel(
-                name=f"rapl.{place}.{domain.name}",
-                unit="W",
-                kind="counter",
-                origin=str(domain.file),
-                scale=1e-6,
-                wraps_at=domain.range_uj,
-            )
-            file.channels = (channel,)
-            yield file
+        place = domain.file.parent.name.removeprefix("intel-rapl:")
+        yield from _single(domain.file, f"rapl.{place}.{domain.name}", "W", 1e-6, "counter", domain.range_uj)
 
 
 @dataclass(frozen=True)
@@ -431,12 +423,19 @@ class _Question:
     pick: Callable[[Any], Sequence[Value]] = lambda answer: (answer,)
 
 
+FIELD_TYPES = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
+"""The members of nvmlValue_t, by nvmlValueType_t."""
+LONG_TYPES = ("ulVal", "ullVal", "sllVal")
+
+
 def _field(answer: Any) -> Sequence[Value]:
     (value,) = answer
-    if value.nvmlReturn != 0:
-        return (None,)
-    union = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")[value.valueType]
-    return (getattr(value.value, union),)
+    return (None if value.nvmlReturn != 0 else getattr(value.value, FIELD_TYPES[value.valueType]),)
+
+
+def _bytes(answer: Any) -> Sequence[Value]:
+    """A count of bytes; None where it has but 32 bits: a fast link runs through those several times a second."""
+    return _field(answer) if FIELD_TYPES[answer[0].valueType] in LONG_TYPES else (None,)
 
 
 def _processes(answer: Any) -> Sequence[Value]:
@@ -483,15 +482,15 @@ NVML = (
     ),
     _Question(
         (("processes", "processes", 1, "gauge"), ("processes.memory", "B", 1, "gauge")),
-        "nvmlDeviceGetComputeRunningProcesses",
+        "nvmlDeviceGetComputeRunningProcesses_v3",
         (),
         _processes,
     ),
     _Question(_gauge("fan", "%"), "nvmlDeviceGetFanSpeed"),
     _Question(_gauge("pcie.generation", "generation"), "nvmlDeviceGetCurrPcieLinkGeneration"),
     _Question(_gauge("pcie.width", "lanes"), "nvmlDeviceGetCurrPcieLinkWidth"),
-    _Question((("pcie.tx", "B/s", 1, "counter"),), "nvmlDeviceGetFieldValues", ([197],), _field),
-    _Question((("pcie.rx", "B/s", 1, "counter"),), "nvmlDeviceGetFieldValues", ([198],), _field),
+    _Question((("pcie.tx", "B/s", 1, "counter"),), "nvmlDeviceGetFieldValues", ([197],), _bytes),
+    _Question((("pcie.rx", "B/s", 1, "counter"),), "nvmlDeviceGetFieldValues", ([198],), _bytes),
 )
 """What is asked of each device. The PCIe traffic is by counters: NVML's own rate sleeps 20 ms for each answer."""
 
@@ -876,7 +875,7 @@ def _asked(function: str, arguments: Sequence[Any]) -> str:
 
 def _plain(answer: Any) -> Any:
     """An answer of NVML as JSON can hold it: structures become objects."""
-    if isinstance(answer, list | tuple):
+    if isinstance(answer, list | tuple | ctypes.Array):
         return [_plain(part) for part in answer]
     if isinstance(answer, ctypes.Structure | ctypes.Union):
         names = [name for name, *_ in answer._fields_]

@@ -209,7 +209,7 @@ def desktop(tmp_path: Path) -> Path:
         "nvmlDeviceGetCurrentClocksEventReasons": 0x4 | 0x20,
         "nvmlDeviceGetUtilizationRates": {"gpu": 98, "memory": 45},
         "nvmlDeviceGetMemoryInfo": {"total": 85520809984, "used": 1073741824, "free": 84447068160},
-        "nvmlDeviceGetComputeRunningProcesses": [{"usedGpuMemory": 5}, {"usedGpuMemory": None}],
+        "nvmlDeviceGetComputeRunningProcesses_v3": [{"usedGpuMemory": 5}, {"usedGpuMemory": None}],
     }
     put(
         root,
@@ -470,22 +470,40 @@ def test_a_recording_of_a_recording_gives_the_same_values(spark: Path, tmp_path:
     assert (tmp_path / "again.tsv").read_text().startswith("# Recorded from a machine: NVIDIA_DGX_Spark, Arm, part")
 
 
-def test_nvmls_own_structures_are_recorded(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("field", "kind", "union", "number", "name", "value"),
+    [
+        (186, 1, "uiVal", 4510, "power.instant", 4.51),
+        (186, 0, "dVal", 4510.0, "power.instant", 4.51),
+        (82, 1, "uiVal", 77, "temperature.memory", 77),
+    ],
+)
+def test_nvmls_own_structures_are_recorded(
+    field: int, kind: int, union: str, number: float, name: str, value: float, tmp_path: Path
+) -> None:
     pynvml = pytest.importorskip("pynvml")
-    value = pynvml.c_nvmlFieldValue_t()
-    value.fieldId, value.valueType, value.value.uiVal = 186, 1, 4510
-    put(
-        tmp_path,
-        {
-            "nvml.json": json.dumps(
-                {
-                    "driver": "1",
-                    "devices": [{"name": "A", "answers": {"nvmlDeviceGetFieldValues [186]": sensors._plain([value])}}],
-                }
-            )
-        },
-    )
-    assert Sensors(tmp_path).sample()["gpu0.power.instant"] == 4.51
+    given = (pynvml.c_nvmlFieldValue_t * 1)()
+    given[0].fieldId, given[0].valueType = field, kind
+    setattr(given[0].value, union, number)
+    answers = {f"nvmlDeviceGetFieldValues [{field}]": sensors._plain(given)}
+    put(tmp_path, {"nvml.json": json.dumps({"driver": "1", "devices": [{"name": "A", "answers": answers}]})})
+    assert Sensors(tmp_path).sample()[f"gpu0.{name}"] == value
+
+
+def test_bytes_over_pcie_are_counted_in_64_bits_or_not_at_all(tmp_path: Path) -> None:
+    clock = Clock()
+    answers = {
+        f"nvmlDeviceGetFieldValues [{field}]": [
+            {"nvmlReturn": 0, "valueType": kind, "value": {"uiVal": 7, "ullVal": 7}}
+        ]
+        for field, kind in ((197, 1), (198, 3))
+    }
+    put(tmp_path, {"nvml.json": json.dumps({"driver": "1", "devices": [{"name": "A", "answers": answers}]})})
+    found = Sensors(tmp_path, clock=clock)
+    found.sample()
+    clock.now_s += 1
+    values = found.sample()
+    assert (values["gpu0.pcie.tx"], values["gpu0.pcie.rx"]) == (None, 0.0)
 
 
 @pytest.mark.parametrize("line", ["../up\tx", "/etc/passwd\tx", "no tab"])
