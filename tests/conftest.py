@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,35 @@ from ecoroute_mcp.ranking import Router
 from tests.stdio_peer import StdioPeer
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--no-missing-packages", action="store_true", help="fail what would be skipped for want of a package"
+    )
+
+
+def _unskipped(config: pytest.Config, report: pytest.CollectReport | pytest.TestReport) -> None:
+    wanted = ("pip install", "could not import")
+    if config.option.no_missing_packages and report.skipped and any(each in str(report.longrepr) for each in wanted):
+        report.outcome = "failed"
+        report.longrepr = str(report.longrepr)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _unskipped(collector.config, report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _unskipped(item.config, report)
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)
