@@ -1,0 +1,65 @@
+"""Runs of `python -m benchmark`, each in a process forked from this one, which has imported what they need.
+
+A line on standard input is a run to start: a JSON object with ``arguments`` for the command, ``printed`` and
+``stack``, the files for what it prints and for where it is when it gets SIGUSR1, and ``most_bytes``: where the kernel
+ends it, in the middle of a write, once a file reaches that size, or null. Answered with its process id, and at its end
+with its status as waitpid gives it. Importing torch and transformers takes seconds, which a hundred runs need not
+repeat; nothing else is shared: this process has one thread, has loaded no model and calls none of torch's functions.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib
+import json
+import os
+import resource
+import signal
+import sys
+import threading
+from typing import Any
+
+IMPORTED = ("torch", "transformers.models.llama.modeling_llama", "transformers.integrations.ggml", "benchmark.engine",
+            "benchmark.session", "benchmark.__main__")  # fmt: skip
+
+
+def run(order: dict[str, Any]) -> int:
+    """In the forked process: the command itself. Returns its status."""
+    os.setsid()
+    for path, descriptor in ((os.devnull, 0), (order["printed"], 1), (order["printed"] + ".errors", 2)):
+        opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        os.dup2(opened, descriptor)
+        os.close(opened)
+    stack = os.open(order["stack"], os.O_WRONLY | os.O_CREAT)
+    faulthandler.register(signal.SIGUSR1, stack, all_threads=False)
+    if order["most_bytes"] is not None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (order["most_bytes"], order["most_bytes"]))
+    main: Any = importlib.import_module("benchmark.__main__").main
+    return int(main(order["arguments"]))
+
+
+def serve() -> None:
+    for module in IMPORTED:
+        importlib.import_module(module)
+    assert threading.active_count() == len(os.listdir("/proc/self/task")) == 1, (
+        "a process with threads cannot be forked"
+    )
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until a run has a handler of its own
+    print("ready", flush=True)
+    for line in sys.stdin:
+        process = os.fork()
+        if process == 0:
+            status = 1
+            try:
+                status = run(json.loads(line))
+                sys.stdout.flush()
+            finally:
+                os._exit(status)
+        print(process, flush=True)
+        print(os.waitpid(process, 0)[1], flush=True)
+
+
+if __name__ == "__main__":
+    serve()
