@@ -187,7 +187,7 @@ class Endpoint:
         self._url = config.endpoint.rstrip("/").removesuffix("/v1")
         self._model = config.model
         self._words = self._batch = 0
-        self._asked = (0, 0)
+        self._asked_prompt = self._asked = 0
         self._waves: list[tuple[Reply, ...]] = []
         self._random = random.Random()
         self._runner = asyncio.Runner()
@@ -262,19 +262,9 @@ class Endpoint:
     @property
     def step(self) -> str:
         """What serves, and where the last trial's replies were not what was asked or chunks not single tokens."""
-        said = [f"served over {self._route}"]
         replies = [reply for wave in self._waves for reply in wave]
-        if replies:
-            prompt = statistics.fmean(reply.prompt for reply in replies)
-            generated = statistics.fmean(reply.generated for reply in replies)
-            chunks = statistics.fmean(len(reply.chunks) for reply in replies)
-            if prompt != self._asked[0]:
-                said.append(f"prompts of {prompt:.1f} tokens")
-            if generated != self._asked[1]:
-                said.append(f"{generated:.1f} tokens generated of {self._asked[1]} asked")
-            if generated > 1.005 * chunks:
-                said.append(f"{generated / chunks:.2f} tokens in a chunk: step_ms is from chunk to chunk")
-        return "; ".join(said)
+        said = remarks(replies, self._asked_prompt, self._asked) if replies else ()
+        return "; ".join((f"served over {self._route}", *said))
 
     def step_bytes(self, length: float) -> None:
         """Not known: the weights are not seen."""
@@ -304,6 +294,7 @@ class Endpoint:
                 f"no prompt of {tokens} tokens could be made: the nearest has {found[best]} by the server's count "
                 "(a chat template has a least length): ask for a longer one"
             )
+        self._asked_prompt = tokens
         return batch, best
 
     def _counted(self, words: int) -> int:
@@ -330,7 +321,7 @@ class Endpoint:
         Raises EcoRouteError where the requests never all generate at once."""
         replies = self._wave([self._prompt(self._words) for _ in range(self._batch)], generated_tokens)
         self._waves.append(replies)
-        self._asked = (self._words, generated_tokens)
+        self._asked = generated_tokens
         return decoded(replies)
 
     def close(self) -> None:
@@ -415,6 +406,21 @@ def decoded(replies: Sequence[Reply]) -> Work:
         )
     tokens = round(sum(reply.tokens_by(end) - reply.tokens_by(begin) for reply in replies))
     return Work(tokens=tokens, steps=steps, span=(begin, end))
+
+
+def remarks(replies: Sequence[Reply], prompt_tokens: int, generated_tokens: int) -> tuple[str, ...]:
+    """Where replies were on average not what was asked, and chunks not single tokens, in words."""
+    prompt = statistics.fmean(reply.prompt for reply in replies)
+    generated = statistics.fmean(reply.generated for reply in replies)
+    in_chunk = generated / statistics.fmean(len(reply.chunks) for reply in replies)
+    said = []
+    if prompt != prompt_tokens:
+        said.append(f"prompts of {prompt:.1f} tokens, {prompt_tokens} asked")
+    if generated != generated_tokens:
+        said.append(f"{generated:.1f} tokens generated, {generated_tokens} asked")
+    if in_chunk > 1.005:
+        said.append(f"{in_chunk:.2f} tokens in a chunk: step_ms is from chunk to chunk")
+    return tuple(said)
 
 
 async def _client() -> httpx.AsyncClient:

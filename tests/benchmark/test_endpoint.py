@@ -21,7 +21,7 @@ import httpx
 import pytest
 
 from benchmark import measure as measuring
-from benchmark.endpoint import WORDS, Chunk, Endpoint, Reply, decoded
+from benchmark.endpoint import WORDS, Chunk, Endpoint, Reply, decoded, remarks
 from benchmark.measure import measure
 from benchmark.meter import Recording, ReplayMeter
 from benchmark.thermal import Guard
@@ -84,6 +84,15 @@ def test_tokens_are_the_servers_count_not_the_chunks() -> None:
 
 def test_a_sequence_that_ends_early_ends_the_stretch() -> None:
     assert decoded([reply(1.0, 2.0, 3.0, 4.0, 5.0), reply(1.0, 2.0, 3.0)]).span == (1.0, 3.0)
+
+
+def test_what_was_not_as_asked_is_remarked() -> None:
+    assert remarks([reply(1.0, 2.0, 3.0, 4.0)], 7, 4) == ()
+    assert remarks([reply(1.0, 2.0, 3.0, 4.0, generated=8), reply(1.0, 2.0)], 8, 8) == (
+        "prompts of 7.0 tokens, 8 asked",
+        "5.0 tokens generated, 8 asked",
+        "1.67 tokens in a chunk: step_ms is from chunk to chunk",
+    )
 
 
 def test_a_server_that_takes_one_request_at_a_time_is_refused() -> None:
@@ -349,6 +358,7 @@ def test_an_interrupt_breaks_the_wave_off_and_leaves_nothing() -> None:
         assert held.wait(30)
         os.kill(os.getpid(), signal.SIGINT)
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     threads = set(threading.enumerate())
     with server(holding) as url, closing(Endpoint(at(url))) as endpoint:
         endpoint.admit(4, 48)
@@ -361,6 +371,7 @@ def test_an_interrupt_breaks_the_wave_off_and_leaves_nothing() -> None:
         assert time.perf_counter() - begin < 5
         release.set()
         presser.join()
+    signal.signal(signal.SIGINT, before)
     assert set(threading.enumerate()) <= threads
 
 
