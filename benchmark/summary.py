@@ -1,14 +1,15 @@
-"""What the committed measurements say: one line a trial, and the medians that the measuring itself is judged by."""
+"""What the measurements say: one line a trial, the medians and bars that the measuring itself is judged by, and what
+quantised weights take beside bf16."""
 
 from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmark.trial import Measured, Phase, Rejected, Rows
+from benchmark.trial import Measured, Phase, Precision, Rejected, Rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +33,77 @@ class Line:
     decode_energy_cv: float | None
     bandwidth_fraction: float | None
     bits_per_byte: float | None
+    tasks_passed: int | None
+    tasks: int | None
+    step: str
+    memory_used_gb: float | None
     energy_source: str
     gates_failed: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contrast:
+    """Decode energy of quantised weights over that of bf16, less one: of one model, batch and lengths on devices of one
+    name. ``gross`` and ``net`` are shares, not percent; occasions are averaged. ``same_board`` is whether all rows are
+    of one device."""
+
+    device: str
+    model: str
+    weights: str
+    batch: int
+    prompt_tokens: int
+    generated_tokens: int
+    precision: Precision
+    step: str
+    bf16_step: str
+    gross: float | None
+    net: float | None
+    throughput: float | None
+    same_board: bool
+
+
+QUANTISED: tuple[Precision, ...] = ("int8", "int8-pure", "nf4")
+PUBLISHED_INT8 = {
+    "low": 0.174,
+    "high": 1.47,
+    "source": "https://github.com/bitsandbytes-foundation/bitsandbytes/issues/1867",
+    "note": "of 15 February 2026: default INT8 against FP16, power polled at 10 Hz; RTX 4090D at batch 1, four models "
+    "of 4 to 7 billion parameters, +17.4 to +32.7 %; A800 at batch 1, 4 and 8, +122, +147 and +126 %",
+}
+RANDOM_WEIGHTS = (
+    "Random weights have no outlier columns: the part of default INT8 that computes those apart in 16 bits has nothing "
+    "to do in such rows, and a trained model's would come on top."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """A figure, what it is to reach, and whether it does: None where no row can tell. ``value`` is of the worst row
+    that the figure is about, and ``gates_failed`` what such rows failed."""
+
+    figure: str
+    limit: float
+    at_least: bool
+    form: str
+    value: float | None
+    gates_failed: tuple[str, ...] = ()
+
+    @property
+    def reached(self) -> bool | None:
+        if self.value is None:
+            return None
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
+
+
+BAR_DEVICE = "NVIDIA H100"
+BAR_MODEL = "Qwen3-8B"
+LEAST_FRACTION = 0.70
+MOST_J_PER_TOKEN = {8: 0.43, 32: 0.140, 128: 0.060}
+MOST_THROUGHPUT_CV = 0.02
+MOST_ENERGY_CV = 0.03
+MOST_COUNTER_GAP = 0.02
+MOST_OCCASION_GAP = 0.05
+LEAST_CONFIGURATIONS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +141,10 @@ def line(trial: Measured) -> Line:
         decode_energy_cv=None if decode.j_per_token is None else decode.j_per_token.cv,
         bandwidth_fraction=trial.bandwidth_fraction,
         bits_per_byte=None if trial.quality is None else trial.quality.bits_per_byte,
+        tasks_passed=None if trial.quality is None else trial.quality.tasks_passed,
+        tasks=None if trial.quality is None else trial.quality.tasks,
+        step=trial.step,
+        memory_used_gb=trial.memory_used_gb,
         energy_source=trial.energy_source,
         gates_failed=trial.gates_failed,
     )
@@ -103,10 +177,143 @@ def document(files: Sequence[Rows]) -> dict[str, Any]:
     return {
         "trials": [asdict(line(trial)) for trial in trials if isinstance(trial, Measured)],
         "medians": asdict(medians(files)),
+        "bars": [{**asdict(bar), "reached": bar.reached} for bar in bars(files)],
+        "quantised_against_bf16": {
+            "rows": [asdict(each) for each in contrasts(files)],
+            "published_int8": PUBLISHED_INT8,
+            "note": RANDOM_WEIGHTS,
+        },
         "rejected": [
             {"config": asdict(trial.config), "reason": trial.reason} for trial in trials if isinstance(trial, Rejected)
         ],
     }
+
+
+def contrasts(files: Iterable[Rows]) -> tuple[Contrast, ...]:
+    """Every quantised configuration against bf16, by what ran bf16's step: first what ran its own, if it is there."""
+    subjects: dict[tuple[object, ...], dict[tuple[str, str], list[Measured]]] = defaultdict(lambda: defaultdict(list))
+    for trial in (trial for rows in files for trial in rows.measured):
+        config = trial.config
+        if config.device == "cuda" and config.endpoint is None and trial.decode.j_per_token is not None:
+            lengths = (config.prompt_tokens, config.generated_tokens)
+            subject = (trial.machine.name, config.model, trial.weights.source, config.batch, *lengths)
+            subjects[subject][config.precision, trial.step].append(trial)
+    found = []
+    for groups in subjects.values():
+        plain = {step: rows for (precision, step), rows in groups.items() if precision == "bf16"}
+        pairs = [
+            (own, plain[bf16_step])
+            for (precision, step), own in groups.items()
+            if precision in QUANTISED
+            for bf16_step in sorted(plain, key=lambda other: (other != step, other))
+        ]
+        for own, bf16 in pairs:
+            config = own[0].config
+            found.append(
+                Contrast(
+                    device=own[0].machine.name,
+                    model=config.model,
+                    weights=own[0].weights.source,
+                    batch=config.batch,
+                    prompt_tokens=config.prompt_tokens,
+                    generated_tokens=config.generated_tokens,
+                    precision=config.precision,
+                    step=own[0].step,
+                    bf16_step=bf16[0].step,
+                    gross=_ratio(own, bf16, _gross),
+                    net=_ratio(own, bf16, _net),
+                    throughput=_ratio(own, bf16, lambda trial: trial.decode.tokens_per_s.mean),
+                    same_board=len({trial.machine.uuid for trial in (*own, *bf16)}) == 1,
+                )
+            )
+    order = {precision: place for place, precision in enumerate(QUANTISED)}
+    return tuple(
+        sorted(found, key=lambda each: (each.device, each.model, each.prompt_tokens, each.batch, order[each.precision]))
+    )
+
+
+def _gross(trial: Measured) -> float | None:
+    return _mean(trial.decode)
+
+
+def _net(trial: Measured) -> float | None:
+    return trial.decode.net_j_per_token(trial.idle_w)
+
+
+def _ratio(
+    own: Sequence[Measured], bf16: Sequence[Measured], figure: Callable[[Measured], float | None]
+) -> float | None:
+    """One mean over another, less one. None where a figure is unknown, or bf16's is not positive."""
+    means = []
+    for trials in (own, bf16):
+        values = [value for trial in trials if (value := figure(trial)) is not None]
+        if len(values) < len(trials):
+            return None
+        means.append(statistics.fmean(values))
+    return means[0] / means[1] - 1 if means[1] > 0 else None
+
+
+def bars(files: Iterable[Rows]) -> tuple[Bar, ...]:
+    """What the measuring is to reach, and what it does. Of several rows of a configuration the worst counts."""
+    files = tuple(files)
+    found = medians(files)
+    measured = [trial for rows in files for trial in rows.measured]
+
+    def at(batch: int) -> list[Measured]:
+        return [
+            trial
+            for trial in measured
+            if trial.machine.name.startswith(BAR_DEVICE)
+            and (trial.config.model, trial.config.precision, trial.config.batch) == (BAR_MODEL, "bf16", batch)
+            and (trial.config.prompt_tokens, trial.config.generated_tokens) == (256, 256)
+            and not trial.config.eager
+            and trial.config.endpoint is None
+        ]
+
+    what = f"{BAR_MODEL} bf16, 256+256 tokens, {BAR_DEVICE}"
+    fractions = [trial.bandwidth_fraction for trial in at(1) if trial.bandwidth_fraction is not None]
+    rows = [
+        Bar(
+            figure=f"{what}, batch 1: fraction of the bandwidth limit",
+            limit=LEAST_FRACTION,
+            at_least=True,
+            form=".1%",
+            value=min(fractions, default=None),
+            gates_failed=_gates(at(1)),
+        )
+    ]
+    for batch, limit in MOST_J_PER_TOKEN.items():
+        joules = [mean for trial in at(batch) if (mean := _gross(trial)) is not None]
+        rows.append(
+            Bar(
+                figure=f"{what}, batch {batch}: J per token, gross",
+                limit=limit,
+                at_least=False,
+                form=".3f",
+                value=max(joules, default=None),
+                gates_failed=_gates(at(batch)),
+            )
+        )
+    for figure, limit, value in (
+        ("median CV of throughput, all phases", MOST_THROUGHPUT_CV, found.throughput_cv),
+        ("median CV of energy, all phases", MOST_ENERGY_CV, found.energy_cv),
+        ("counted against polled energy, median over decode windows", MOST_COUNTER_GAP, found.counter_against_polled),
+        (
+            f"largest difference of two occasions, {len(found.occasions)} configurations",
+            MOST_OCCASION_GAP,
+            max(found.occasions.values(), default=None),
+        ),
+    ):
+        rows.append(Bar(figure=figure, limit=limit, at_least=False, form=".2%", value=value))
+    counted = len({(trial.machine.name, trial.config.subject) for trial in measured})
+    rows.append(
+        Bar(figure="configurations measured", limit=LEAST_CONFIGURATIONS, at_least=True, form=".0f", value=counted)
+    )
+    return tuple(rows)
+
+
+def _gates(trials: Sequence[Measured]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(gate for trial in trials for gate in trial.gates_failed))
 
 
 def _occasions(measured: Sequence[Measured]) -> dict[str, float]:

@@ -16,7 +16,7 @@ def show(files: Sequence[trial.Rows]) -> None:
     table.show(
         "Measured: J per token, decode and prefill, gross and net of idle",
         ("device", "model", "precision", "batch", "prompt+gen.", "tokens/s", "J gross", "J net", "prefill J", "net",
-         "CV speed", "CV J", "of limit", "bits/byte", "gates failed"),
+         "CV speed", "CV J", "of limit", "GB", "bits/byte", "tasks", "step", "gates failed"),
         [
             (
                 line.device, line.model + ("" if line.weights == "random" else f" ({line.weights})"), line.precision,
@@ -25,11 +25,15 @@ def show(files: Sequence[trial.Rows]) -> None:
                 table.number(line.decode_net_j, ".4f"), table.number(line.prefill_gross_j, ".5f"),
                 table.number(line.prefill_net_j, ".5f"), table.number(line.decode_throughput_cv, ".2%"),
                 table.number(line.decode_energy_cv, ".2%"), table.number(line.bandwidth_fraction, ".1%"),
-                table.number(line.bits_per_byte, ".4f"), "; ".join(line.gates_failed) or None,
+                table.number(line.memory_used_gb, ".1f"), table.number(line.bits_per_byte, ".4f"),
+                None if line.tasks is None else f"{line.tasks_passed}/{line.tasks}", line.step,
+                "; ".join(line.gates_failed) or None,
             )
             for line in lines
         ],
     )  # fmt: skip
+    _contrasts(files)
+    _bars(files)
     print(f"{medians.measured} measured, {medians.rejected} rejected; a ' marks a second occasion")
     print(
         f"median CV over all phases: throughput {table.number(medians.throughput_cv, '.2%')}, "
@@ -43,3 +47,43 @@ def show(files: Sequence[trial.Rows]) -> None:
     for rows in files:
         if rows.torn is not None:
             print(f"an incomplete last line of {len(rows.torn)} characters is left out")
+
+
+def _contrasts(files: Sequence[trial.Rows]) -> None:
+    found = summary.contrasts(files)
+    if not found:
+        return
+    table.show(
+        "Decoding with quantised weights against bf16",
+        ("device", "model", "batch", "prompt+gen.", "precision", "step", "bf16's step", "J gross", "J net", "tokens/s",
+         "same board"),
+        [
+            (
+                each.device, each.model + ("" if each.weights == "random" else f" ({each.weights})"), each.batch,
+                f"{each.prompt_tokens}+{each.generated_tokens}", each.precision, each.step, each.bf16_step,
+                table.number(each.gross, "+.1%"), table.number(each.net, "+.1%"),
+                table.number(each.throughput, "+.1%"), "yes" if each.same_board else "no",
+            )
+            for each in found
+        ],
+    )  # fmt: skip
+    published = summary.PUBLISHED_INT8
+    print(f"Published: +17 to +147 % ({published['source']},\n{published['note']}).")
+    if any(each.weights == "random" for each in found):
+        print(summary.RANDOM_WEIGHTS)
+    print()
+
+
+def _bars(files: Sequence[trial.Rows]) -> None:
+    table.show(
+        "Bars; of several occasions the worst counts",
+        ("figure", "bar", "measured", "reached", "gates failed by such rows"),
+        [
+            (
+                bar.figure, f"{'>=' if bar.at_least else '<='} {format(bar.limit, bar.form)}",
+                table.number(bar.value, bar.form), {True: "yes", False: "NO", None: None}[bar.reached],
+                "; ".join(bar.gates_failed) or None,
+            )
+            for bar in summary.bars(files)
+        ],
+    )  # fmt: skip

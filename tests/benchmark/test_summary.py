@@ -1,0 +1,138 @@
+"""What quantised weights take beside bf16, and the bars, from rows made up so that the figures can be told by hand."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmark import summary
+from benchmark.__main__ import main
+from benchmark.trial import Measured, Precision, Quality, Rows, TrialConfig, dump
+from tests.benchmark.test_trial import measured, phase
+
+GRAPHS = "fused kernels, CUDA graphs"
+EAGER = "fused kernels, eager"
+
+
+def row(
+    precision: Precision = "bf16",
+    joules: float = 1000.0,
+    *,
+    batch: int = 1,
+    step: str = GRAPHS,
+    uuid: str = "GPU-1",
+    seconds: float = 2.0,
+    occasion: int = 1,
+    fraction: float = 0.8,
+    gates: tuple[str, ...] = (),
+) -> Measured:
+    """A trial of 1,000 tokens a window; idle power is 100 W."""
+    config = TrialConfig(
+        model="Qwen3-8B",
+        precision=precision,
+        batch=batch,
+        prompt_tokens=256,
+        generated_tokens=256,
+        occasion=occasion,
+        eager=step == EAGER and precision == "bf16",
+    )
+    trial = measured(config)
+    return replace(
+        trial,
+        decode=phase(joules, joules, seconds=seconds),
+        step=step,
+        machine=replace(trial.machine, name="NVIDIA H100 80GB HBM3", uuid=uuid),
+        bandwidth_fraction=fraction,
+        gates_failed=gates,
+    )
+
+
+def contrasts(*rows: Measured) -> list[tuple[str, str, float, float]]:
+    found = summary.contrasts([Rows(trials=rows)])
+    assert all(each.gross is not None and each.net is not None for each in found)
+    return [(each.precision, each.bf16_step, round(each.gross or 0.0, 6), round(each.net or 0.0, 6)) for each in found]
+
+
+def test_int8_is_set_against_bf16_of_its_own_kind_of_step_first() -> None:
+    found = contrasts(
+        row(joules=1000, seconds=2.0),  # net 1000 - 200 = 800 J for 1,000 tokens
+        row(joules=2000, seconds=10.0, step=EAGER),  # net 1000 J
+        row("nf4", joules=800, seconds=4.0),  # net 400 J
+        row("int8", joules=3000, seconds=12.0, step=EAGER),  # net 1800 J
+    )
+    assert found == [
+        ("int8", EAGER, 0.5, 0.8),
+        ("int8", GRAPHS, 2.0, 1.25),
+        ("nf4", GRAPHS, -0.2, -0.5),
+        ("nf4", EAGER, -0.6, -0.6),
+    ]
+
+
+def test_only_like_is_compared_with_like() -> None:
+    int8 = row("int8", joules=3000)
+    elsewhere = row(uuid="GPU-2")
+    h200 = replace(row(), machine=replace(row().machine, name="NVIDIA H200"))
+    real = replace(row(), weights=replace(row().weights, source="checkpoint"))
+    served = replace(row(), config=replace(row().config, precision="as-served", endpoint="http://127.0.0.1:8000"))
+    assert contrasts(int8, row(batch=8), h200, real, served, row("fp16")) == []
+    (other_board,) = summary.contrasts([Rows(trials=(int8,)), Rows(trials=(elsewhere,))])
+    assert (other_board.gross, other_board.same_board) == (2.0, False)
+
+
+def test_occasions_are_averaged_and_an_unknown_idle_power_leaves_no_net() -> None:
+    pair = (row(joules=1000), row(joules=3000, occasion=2))
+    assert contrasts(*pair, row("int8", joules=3000)) == [("int8", GRAPHS, 0.5, round(2800 / 1800 - 1, 6))]
+    (found,) = summary.contrasts([Rows(trials=(row(), replace(row("int8"), idle_w=None)))])
+    assert (found.gross, found.net) == (0.0, None)
+
+
+def test_of_several_occasions_the_worst_counts_and_says_its_gates() -> None:
+    rows = [
+        row(fraction=0.75),
+        row(fraction=0.69, occasion=2, gates=("software thermal throttling for 3.0 s",)),
+        row(joules=430, batch=8),
+        row(joules=139, batch=32),
+        row(joules=141, batch=32, occasion=2),
+        row(joules=1, batch=128, step=EAGER),
+    ]
+    bars = {bar.figure: bar for bar in summary.bars([Rows(trials=tuple(rows))])}
+    what = "Qwen3-8B bf16, 256+256 tokens, NVIDIA H100, batch"
+    first = bars[f"{what} 1: fraction of the bandwidth limit"]
+    assert (first.value, first.reached) == (0.69, False)
+    assert first.gates_failed == ("software thermal throttling for 3.0 s",)
+    assert [bars[f"{what} {batch}: J per token, gross"].value for batch in (8, 32, 128)] == [0.43, 0.141, None]
+    assert [bars[f"{what} {batch}: J per token, gross"].reached for batch in (8, 32, 128)] == [True, False, None]
+    assert (bars["configurations measured"].value, bars["configurations measured"].reached) == (4, False)
+    occasions = bars["largest difference of two occasions, 2 configurations"]
+    assert occasions.value == pytest.approx(141 / 139 - 1)
+    assert occasions.reached
+
+
+def test_json_and_print_hold_all_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    quality = Quality(
+        bits_per_byte=0.9, text="t", text_sha256="0", text_bytes=9, tokens=3, context=8,
+        tasks_passed=3, tasks=20, tasks_sha256="1",
+    )  # fmt: skip
+    rows = [row(), row("int8", joules=3000, step=EAGER), replace(row("fp16"), quality=quality)]
+    (tmp_path / "rows.jsonl").write_bytes(b"".join(map(dump, rows)))
+    assert main(["summary", "--folder", str(tmp_path), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["quantised_against_bf16"]["rows"][0]["gross"] == 2.0
+    assert (document["quantised_against_bf16"]["published_int8"]["high"], len(document["bars"])) == (1.47, 9)
+    assert document["bars"][-1] == {
+        "figure": "configurations measured", "limit": 60, "at_least": True, "form": ".0f", "value": 3,
+        "gates_failed": [], "reached": False,
+    }  # fmt: skip
+    assert [(line["step"], line["memory_used_gb"]) for line in document["trials"]] == [
+        (GRAPHS, 20.0), (EAGER, 20.0), (GRAPHS, 20.0),
+    ]  # fmt: skip
+    assert main(["summary", "--folder", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "+200.0%" in printed
+    assert "bitsandbytes/issues/1867" in printed
+    assert "Random weights have no outlier columns" in printed
+    assert "3/20" in printed
+    assert ">= 60     3         NO" in printed
