@@ -76,7 +76,8 @@ class Footprint:
     """One token of one model: accelerator joules and device-seconds, the batch's share already taken.
 
     ``basis`` is that of the energy figure itself, before the assumptions about serving enter. ``machine`` is the device
-    of the user's own machine that it was measured on, empty for a model served elsewhere.
+    of the user's own machine that it was measured on, empty for a model served elsewhere; ``runs_as`` is its precision
+    there where that is not the published weights' own.
     """
 
     prefill_j: Estimate
@@ -87,7 +88,7 @@ class Footprint:
     basis: Basis
     how: str
     machine: str = ""
-    quantised: str = ""
+    runs_as: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,7 +253,7 @@ class Method:
             basis=weakest(row.prefill_j_per_token.basis, row.decode_j_per_token.basis),
             how=f"measured on this machine ({conditions}), {', '.join(remarks)}",
             machine=row.device_uuid or row.device_name,
-            quantised="" if row.precision in ("as-served", "bf16", "fp16", "fp32") else row.precision,
+            runs_as="" if row.precision in ("bf16", "fp16", "fp32") else row.precision.removeprefix("as-"),
         )
 
     def _prefill_j(self, active_b: Estimate) -> Estimate:

@@ -715,8 +715,8 @@ def _per_task(inputs: Estimate, outputs: Estimate, per_input: Estimate, per_outp
 
 def _local_notes(option: Choice) -> tuple[str, ...]:
     notes = ["run on this machine: no price per token, and its electricity is not priced"]
-    if option.footprint.quantised:
-        notes.append(f"its quality is that of the published weights, not of {option.footprint.quantised}")
+    if option.footprint.runs_as:
+        notes.append(f"its quality is that of the published weights; here it runs as {option.footprint.runs_as}")
     return tuple(notes)
 
 

@@ -192,7 +192,7 @@ def test_running_here_has_no_price_and_no_price_limit_binds_it(here: Any) -> Non
     assert best.cost_usd is None
     assert best.notes == (
         "run on this machine: no price per token, and its electricity is not priced",
-        "its quality is that of the published weights, not of nf4",
+        "its quality is that of the published weights; here it runs as nf4",
     )
     by_cost = router.rankings(RankingsRequest(task_type="chat", sort_by="cost", limit=500))
     assert "qwen3-8b" not in {each.model for each in by_cost.rows}
