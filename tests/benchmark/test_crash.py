@@ -172,6 +172,9 @@ def undisturbed(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     assert runs.ended() == 0
     each_s = (time.monotonic() - begin - first_s) / (len(runs.plan) - 1)
     check_complete(runs, output)
+    for row in read(output).measured:
+        assert row.quality is not None
+        assert row.quality.bits_per_byte == pytest.approx(0.70, abs=0.05)  # SmolLM2's; random weights need above 3
     print(f"the first row after {first_s:.2f} s, each further one after {each_s:.2f} s")
     return output, first_s, each_s
 
