@@ -200,6 +200,18 @@ class Rankings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Standing:
+    """The model in use among the ``adequate`` ones for a usual task of one kind: ``greener`` of them emit less."""
+
+    kind: str
+    current: Ranked | None
+    current_note: str
+    greenest: Ranked | None
+    greener: int
+    adequate: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Health:
     """What the router holds. ``rows`` counts table rows; the dates are when the sources were read."""
 
@@ -299,6 +311,27 @@ class Router:
             defaulted=tuple(defaulted),
         )
         return replace(answer, sources=self.cited(answer))
+
+    def standing(self, detected: Detected) -> Standing:
+        """Where the model that the editor has in use stands for a usual task of the general kind; never raises."""
+        demand = self.tasks.demand(None, kind=GENERAL_KIND, context_tokens=None, output_tokens=None, min_tier=None)
+        grid, _, _ = self._asked_zone(None)
+        choices = self._choices.at(demand.input_tokens.mid)
+        carbon = choices.carbon_g(demand, grid)
+        allowed, among = self._among(None, [])
+        tests = [*self._conditions(demand, allowed, among, False), (self._bar(demand), self._adequate(demand))]
+        passed, _ = choices.sift(tests, carbon)
+        order = choices.best_of_each_model(passed, carbon)
+        current, _, note = self._current(Request(task="", detected=detected), demand, grid, choices)
+        greener = [] if current is None else [index for index in order if carbon[index] < current.carbon_g.mid]
+        return Standing(
+            kind=GENERAL_KIND,
+            current=current,
+            current_note=note,
+            greenest=self._ranked(choices.all[order[0]], demand, grid) if order else None,
+            greener=sum(1 for index in greener if current is None or choices.model_ids[index] != current.model),
+            adequate=len(order),
+        )
 
     def rankings(self, request: RankingsRequest) -> Rankings:
         """A league table. Raises EcoRouteError for anything in the request to put right."""

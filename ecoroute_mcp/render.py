@@ -9,10 +9,13 @@ from types import ModuleType
 from ecoroute_mcp import energy, ranking, sci
 from ecoroute_mcp.catalogue import THIS_MACHINE, Catalogue
 from ecoroute_mcp.choices import Excluded
-from ecoroute_mcp.ranking import Ability, Health, Ranked, Rankings, Recommendation, Saving, Zone
+from ecoroute_mcp.ranking import Ability, Health, Ranked, Rankings, Recommendation, Saving, Standing, Zone
 from ecoroute_mcp.sci import Estimate
 
 _GRAMS = ((1e3, "kg"), (1.0, "g"), (1e-3, "mg"), (1e-6, "µg"), (1e-9, "ng"))
+_TIMES = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
+LAMP_W = 10
+"""A yardstick for reading joules, by the definition of the watt; no figure rests on it."""
 _JOULES = ((3.6e3, "Wh"), (1.0, "J"), (1e-3, "mJ"))
 RANKING_COLUMNS = ("model", "effort", "tier", "p(adequate)", "CO2e per task (90 %)", "cost of 1,000", "energy")
 
@@ -83,8 +86,8 @@ def recommendation(answer: Recommendation) -> str:
                 f"{_evidence(best.ability)}"
             )
         lines.append(
-            f"- Cost: {_cost(best)}; energy {interval(best.energy_j, _JOULES)}; "
-            f"{quantity(best.embodied_g.mid)} of the carbon is embodied"
+            f"- Cost: {_cost(best)}; energy {interval(best.energy_j, _JOULES)}, as a {LAMP_W} W lamp in "
+            f"{quantity(best.energy_j.mid / LAMP_W, _TIMES)}; {quantity(best.embodied_g.mid)} of the carbon is embodied"
         )
         basis = "" if _here(best) else f"{best.energy_basis.replace('_', ' ')}, "
         lines.append(f"- Energy: {basis}{best.energy_how}")
@@ -213,11 +216,29 @@ def _prose(module: ModuleType) -> str:
     return re.sub(r":\w+:`~?([^`]*)`", r"`\1`", module.__doc__ or "").replace("``", "`")
 
 
-def usage(kinds: Iterable[str], current: str) -> str:
-    """What `/eco` says when it is given no task."""
+def usage(kinds: Iterable[str], standing: Standing) -> str:
+    """What `/eco` says when it is given no task: where the current model stands, and how to ask."""
+    current, best = standing.current, standing.greenest
+    lines = []
+    if current is None:
+        lines.append(f"- Current model: {standing.current_note}")
+    else:
+        said = f" ({standing.current_note})" if standing.current_note else ""
+        ability = current.ability
+        sure = (
+            f"{percent(ability.p_adequate)} sure to be adequate" if ability else "untested, so not known to be adequate"
+        )
+        lines.append(
+            f"- Current model: {current.model}{_effort(current)}{said}: {interval(current.carbon_g)} CO2e for a usual "
+            f"{standing.kind} task, {sure}"
+        )
+        lines.append(f"- Of {standing.adequate} adequate models {standing.greener} emit less")
+    if best is not None:
+        named = f"{best.model}{_effort(best)}, {interval(best.carbon_g)}"
+        lines.append(f"- Greenest adequate for a usual {standing.kind} task: {named}")
     return (
         "Write what is to be done after the command, for example `/eco fix the failing pytest in our payment module`: "
         "the answer names the greenest model that does it well enough.\n\n"
-        f"- Current model: {current}\n"
-        f"- Kinds of task: {', '.join(kinds)}"
+        + "\n".join(lines)
+        + f"\n- Kinds of task: {', '.join(kinds)}"
     )

@@ -251,8 +251,7 @@ def build(
     @server.prompt(title="Greenest model for a task", description="The greenest model that does a task well enough.")
     async def eco(task: Annotated[str, Field(description="What is to be done, in your own words.")] = "") -> str:
         if not task.strip():
-            state = router.health(version=version, database=database, notice=notice, detected=detect())
-            return render.usage(router.tasks.names, state.current_model)
+            return render.usage(router.tasks.names, router.standing(detect()))
         try:
             answer = render.recommendation(router.recommend(Request(task=task, detected=detect())))
         except EcoRouteError as error:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from ecoroute_mcp import render
-from ecoroute_mcp.ranking import RankingsRequest, Request, Router
+from ecoroute_mcp.ranking import Detected, RankingsRequest, Request, Router
 from ecoroute_mcp.sci import Estimate
 
 
@@ -59,6 +61,55 @@ def test_a_recommendation_is_short_and_names_what_it_rests_on(router: Router) ->
     for said in (answer.recommended.model, "claude-opus-4-5", "Grid: FRA", "data of", "Left out:", "Assumed:", "saves"):
         assert said in text
     assert "{" not in text
+
+
+@pytest.mark.parametrize("region", [None, "POL"])
+@pytest.mark.parametrize("current", [None, "claude-opus-4-5", "gpt-5"])
+@pytest.mark.parametrize("task", ["fix the bug", "rename this", "review the whole repository and refactor it"])
+def test_an_answer_stays_under_twenty_lines_of_prose(
+    router: Router, task: str, current: str | None, region: str | None
+) -> None:
+    text = render.recommendation(router.recommend(Request(task=task, region=region, current_model=current)))
+    assert len(text.splitlines()) < 20
+    assert not set("{}[]") & set(text)
+    for said in ("CO2e for this task", "needs tier", "Cost: ", "W lamp in ", "Next greenest adequate: ", "Energy: "):
+        assert text.count(said) == 1
+
+
+def test_a_lamp_of_that_power_draws_the_energy_in_the_time_said(router: Router) -> None:
+    answer = router.recommend(Request(task="fix the bug", region="FRA"))
+    assert answer.recommended is not None
+    said = re.search(r"as a (\d+) W lamp in ([\d.]+) s;", render.recommendation(answer))
+    assert said is not None
+    assert int(said[1]) * float(said[2]) == pytest.approx(answer.recommended.energy_j.mid, rel=0.005)
+
+
+def test_without_a_task_the_current_model_stands_among_the_adequate(router: Router) -> None:
+    league = router.rankings(RankingsRequest(limit=500))
+    able = [row for row in league.rows if row.adequate]
+    where = "agent.default_model in the user's Zed settings (/s.json)"
+    standing = router.standing(Detected(spelling="claude-opus-4-5", where=where))
+    assert standing.current is not None
+    grams = standing.current.carbon_g.mid
+    assert standing.adequate == len(able)
+    assert standing.greener == sum(row.carbon_g.mid < grams for row in able if row.model != "claude-opus-4-5")
+    assert standing.greenest == able[0]
+    text = render.usage(router.tasks.names, standing)
+    assert f"Current model: claude-opus-4-5 (from {where}): {render.interval(standing.current.carbon_g)}" in text
+    assert f"Of {len(able)} adequate models {standing.greener} emit less" in text
+    assert f"{able[0].model}, {render.interval(able[0].carbon_g)}" in text
+    assert "/eco fix" in text
+    assert len(text.splitlines()) < 20
+
+
+def test_without_a_task_and_a_known_model_it_says_why(router: Router) -> None:
+    for detected, why in (
+        (Detected(where="no editor setting names one"), "not known (no editor setting names one)"),
+        (Detected(spelling="nobody/knows-it", where="x"), "x names 'nobody/knows-it', but no model is called"),
+    ):
+        standing = router.standing(detected)
+        assert (standing.current, standing.greener) == (None, 0)
+        assert f"- Current model: {why}" in render.usage(router.tasks.names, standing)
 
 
 def test_a_league_has_a_row_a_model_under_its_columns(router: Router) -> None:
