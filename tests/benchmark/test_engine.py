@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -121,10 +122,15 @@ def test_greedy_tokens_equal_generates(model: str, batch: int, device: DeviceKin
     assert generated(engine, asked) == ours  # a second admission starts clean
 
 
+@cache
+def real(device: DeviceKind) -> Engine:
+    """SmolLM2 in float32; reading it takes longer than most tests."""
+    return Engine(config(str(smollm2()), device))
+
+
 @pytest.mark.parametrize("device", DEVICES)
 def test_greedy_tokens_of_a_real_model_equal_generates(device: DeviceKind) -> None:
-    asked = config(str(smollm2()), device, batch=2, generated=60)
-    engine = Engine(asked)
+    engine = real(device)
     assert engine.weights.source == "gguf"
     assert engine.weights.revision == "dequantised from Q4_1, Q8_0, F32"
     assert engine.weights.parameters == 134_515_008
@@ -318,9 +324,9 @@ def test_without_the_library_a_quantised_precision_is_refused(monkeypatch: pytes
 
 @pytest.mark.slow
 def test_a_quantised_real_model_predicts_nearly_as_well() -> None:
-    """SmolLM2 on 6,000 bytes: int8 costs 1 % more bits than bf16, nf4 (of weights already rounded to Q4_1) 9 %."""
+    """SmolLM2 on 3,000 bytes: int8 costs 1 % more bits than bf16, nf4 (of weights already rounded to Q4_1) 9 %."""
     pytest.importorskip("bitsandbytes", reason="needs bitsandbytes: pip install bitsandbytes")
-    text = quality.default_text().content[:6000]
+    text = quality.default_text().content[:3000]
     nats = {}
     precisions: tuple[Precision, ...] = ("bf16", "int8", "nf4")
     for precision in precisions:
@@ -336,7 +342,7 @@ def test_a_step_is_named_for_what_runs_it() -> None:
 
 
 def test_a_text_is_completed_up_to_the_first_token_that_ends_it() -> None:
-    engine = Engine(config(str(smollm2())))
+    engine = real("cpu")
     assert engine.chat
     assert (
         engine.complete("What is the capital of France? Answer in one word.", 30) == "The capital of France is Paris."
