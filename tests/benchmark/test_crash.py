@@ -193,9 +193,9 @@ def test_fifty_kills_lose_nothing_and_repeat_nothing(
         before = output.read_bytes() if output.exists() else b""
         process = runs.start(output)
         if places.total() % 5 == 4:
-            while size(output) <= len(before):
-                assert runs.ended(0.0005) is None
             place, ended = "syncing a row", None
+            while ended is None and size(output) <= len(before):
+                ended = runs.ended(0.0005)
         else:
             ended = runs.ended(moments.uniform(0, first_s + (len(runs.plan) - done - 1) * each_s))
             place = runs.place(process) if ended is None else "after the last row"
@@ -221,7 +221,7 @@ def test_fifty_kills_lose_nothing_and_repeat_nothing(
         assert runs.ended() == 0
         check_complete(runs, output)
     print(f"{places.total()} kills of runs into {file + 1} files: {dict(places.most_common())}")
-    assert set(places) > {"loading", "in a trial", "syncing a row"}
+    assert set(places) >= {"loading", "in a trial", "syncing a row"}
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.9])
