@@ -53,6 +53,8 @@ PREPARING_S = 14.0
 LAYER_S: dict[Precision, float] = {"int8": 3.0e-3, "int8-pure": 1.7e-3, "nf4": 1.2e-3, "gptq": 1.2e-3, "awq": 1.2e-3}
 """Least time of a quantised layer's step, which is bound by launches: published throughputs of Mistral-7B on an A800
 (hongping-zh/ecocompute-ai, data/a800_results) over its 32 layers."""
+LOAD_S = 20.0
+"""Importing torch, and unpacking a small model's file; a larger one's weights come on top."""
 UNKNOWN_LOAD_S = 30.0
 TEXT_TOKENS = 16384
 """About the tokens of the default text for bits per byte."""
@@ -226,7 +228,7 @@ class Speed:
 ASSUMED = {
     "own": Speed(gb_per_s=500.0, tflops=60.0, load_gb_per_s=1.0, origin="assumed for a device with memory of its own"),
     "unified": Speed(gb_per_s=190.0, tflops=40.0, load_gb_per_s=1.0, origin="assumed for unified memory"),
-    "cpu": Speed(gb_per_s=8.0, tflops=0.1, load_gb_per_s=0.3, origin="assumed for a CPU"),
+    "cpu": Speed(gb_per_s=5.0, tflops=0.03, load_gb_per_s=0.3, origin="assumed for a CPU"),
 }
 
 
@@ -281,7 +283,7 @@ def entry(config: TrialConfig, shape: Shape | None, speed: Speed, judged: tuple[
         config=config,
         parameters=shape.parameters,
         memory_gb=shape.memory_gb(config),
-        load_s=5.0 + shape.weights_gb("bf16") / speed.load_gb_per_s + judging_s,
+        load_s=LOAD_S + shape.weights_gb("bf16") / speed.load_gb_per_s + judging_s,
         trial_s=trial_s + (2.0 if config.device == "cpu" else PREPARING_S),
     )
 

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import platform
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -369,7 +370,8 @@ def _in_good_order(work: Callable[[Interruption], int]) -> int:
         try:
             return work(interruption)
         except KeyboardInterrupt:
-            _say("interrupted: what was measured is on file, and the same command goes on from there")
+            by = f" by {signal.Signals(interruption.asked).name}" if interruption.asked else ""
+            _say(f"interrupted{by}: what was measured is on file, and the same command goes on from there")
             return interruption.status
 
 
