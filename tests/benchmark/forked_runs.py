@@ -1,15 +1,14 @@
 """Runs of `python -m benchmark`, each in a process forked from this one, which has imported what they need.
 
 A line on standard input is a run to start: a JSON object with ``arguments`` for the command, ``printed`` and
-``stack``, the files for what it prints and for where it is when it gets SIGUSR1, and ``most_bytes``: where the kernel
-ends it, in the middle of a write, once a file reaches that size, or null. Answered with its process id, and at its end
-with its status as waitpid gives it. Importing torch and transformers takes seconds, which a hundred runs need not
-repeat; nothing else is shared: this process has one thread, has loaded no model and calls none of torch's functions.
+``errors``, the files that are its standard output and error, and ``most_bytes``: where the kernel ends it, in the
+middle of a write, once a file reaches that size, or null. Answered with its process id, and at its end with its status
+as waitpid gives it. Importing torch and transformers takes seconds, which a hundred runs need not repeat; nothing else
+is shared: this process has one thread, has loaded no model and calls none of torch's functions.
 """
 
 from __future__ import annotations
 
-import faulthandler
 import importlib
 import json
 import os
@@ -26,12 +25,10 @@ IMPORTED = ("torch", "transformers.models.llama.modeling_llama", "transformers.i
 def run(order: dict[str, Any]) -> int:
     """In the forked process: the command itself. Returns its status."""
     os.setsid()
-    for path, descriptor in ((os.devnull, 0), (order["printed"], 1), (order["printed"] + ".errors", 2)):
-        opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+    for path, descriptor in ((os.devnull, 0), (order["printed"], 1), (order["errors"], 2)):
+        opened = os.open(path, os.O_RDWR)
         os.dup2(opened, descriptor)
         os.close(opened)
-    stack = os.open(order["stack"], os.O_WRONLY | os.O_CREAT)
-    faulthandler.register(signal.SIGUSR1, stack, all_threads=False)
     if order["most_bytes"] is not None:
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -46,7 +43,6 @@ def serve() -> None:
     assert threading.active_count() == len(os.listdir("/proc/self/task")) == 1, (
         "a process with threads cannot be forked"
     )
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until a run has a handler of its own
     print("ready", flush=True)
     for line in sys.stdin:
         process = os.fork()
