@@ -37,7 +37,10 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An `ecoroute` that starts the package under test from anywhere, as an installed one does."""
+    """The installed `ecoroute`; where the package under test is not installed, a script that starts it from anywhere."""
+    installed = Path(sys.executable).with_name("ecoroute")
+    if installed.exists():
+        return installed
     path = tmp_path_factory.mktemp("bin") / "ecoroute"
     path.write_text(
         f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)} -m ecoroute_mcp "$@"\n',
