@@ -16,7 +16,8 @@ LABORATORY = ROOT / "benchmark"
 
 ORDER: tuple[frozenset[str], ...] = (
     frozenset({"sci"}),
-    frozenset({"catalogue", "jsonc", "toml"}),
+    frozenset({"catalogue", "jsonc", "toml", "wording"}),
+    frozenset({"difficulty", "kind"}),
     frozenset({"identity", "zones", "energy", "task", "editor"}),
     frozenset({"choices", "clients"}),
     frozenset({"ranking"}),
