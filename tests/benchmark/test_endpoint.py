@@ -182,6 +182,7 @@ def server(answer: Callable[[str, dict[str, Any]], Answer]) -> Iterator[str]:
 
     class Server(ThreadingHTTPServer):
         request_queue_size = 128
+        daemon_threads = False  # so that closing waits for them
 
         def handle_error(self, request: Any, client_address: Any) -> None:
             """A client that broke off is part of a test."""
