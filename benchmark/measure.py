@@ -129,30 +129,14 @@ def measure(
         return done if isinstance(done, Work) else Work(tokens=made_tokens, steps=done)
 
     _for_at_least(WARM_S if meter is not None else 0.0, generate)
-    served = meter.serving() if meter is not None and config.endpoint is not None else frozenset()
-    if meter is None:
-        watch = _Watch(guard, None)
-        readings = _windows(config, read, watch, edge_s=0.0)
-        makings = _windows(config, generate, watch, edge_s=0.0)
-        idle, trace = None, Trace(())
-    else:
-        with Recorder(meter) as recorder:
-            time.sleep(IDLE_SETTLE_S)
-            idle_begin = time.perf_counter()
-            time.sleep(IDLE_S)
-            idle = (idle_begin, time.perf_counter())
-            time.sleep(EDGE_S)
-            watch = _Watch(guard, meter)
-            readings = _windows(config, read, watch, edge_s=EDGE_S)
-            makings = _windows(config, generate, watch, edge_s=EDGE_S)
-        trace = recorder.trace()
-        meter.check_alone(besides=served)  # nobody has come in the meantime
+    course = _course(config, read, generate, guard, meter)
     unavailable = dict(meter.identity.unavailable) if meter is not None else {"energy": no_energy or "no meter"}
     polled_only = meter is not None and "energy_j" in meter.identity.unavailable
-    prefill = Phase.of([stretch.metered(trace, polled_only) for stretch in readings])
-    decode = Phase.of([stretch.metered(trace, polled_only) for stretch in makings])
-    steps = [seconds for stretch in makings for seconds in stretch.steps]
-    stretches = (*readings, *makings)
+    trace, idle = course.trace, course.idle
+    prefill = Phase.of([stretch.metered(trace, polled_only) for stretch in course.readings])
+    decode = Phase.of([stretch.metered(trace, polled_only) for stretch in course.makings])
+    steps = [seconds for stretch in course.makings for seconds in stretch.steps]
+    stretches = (*course.readings, *course.makings)
     conditions = _conditions(trace, [span for stretch in stretches for span in stretch.spans])
     hottest_c = [c for stretch in stretches if (c := stretch.hottest_c(trace)) is not None]
     idle_j = None if idle is None else trace.polled_j(*idle) if polled_only else trace.energy_j(*idle)
@@ -187,7 +171,7 @@ def measure(
             *too_hot(hottest_c, guard.limit_c),
         ),
         step=engine.step,
-        paused_s=watch.paused_s,
+        paused_s=course.paused_s,
     )
 
 
@@ -255,6 +239,40 @@ class _Stretch:
             polled_j=polled,
             updates=sum(trace.updates(*span) for span in self.spans),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Course:
+    """How a trial went: the windows of prefill and of decode, when it idled, and what the meter read throughout."""
+
+    readings: list[_Stretch]
+    makings: list[_Stretch]
+    idle: Span | None
+    trace: Trace
+    paused_s: float
+
+
+def _course(
+    config: TrialConfig, read: Callable[[], Work], generate: Callable[[], Work], guard: Guard, meter: Meter | None
+) -> _Course:
+    """Idle, then the windows of prefill, then those of decode; without a meter there is no need to idle."""
+    watch = _Watch(guard, meter)
+    if meter is None:
+        readings = _windows(config, read, watch, edge_s=0.0)
+        makings = _windows(config, generate, watch, edge_s=0.0)
+        return _Course(readings=readings, makings=makings, idle=None, trace=Trace(()), paused_s=watch.paused_s)
+    served = meter.serving() if config.endpoint is not None else frozenset()
+    with Recorder(meter) as recorder:
+        time.sleep(IDLE_SETTLE_S)
+        begin = time.perf_counter()
+        time.sleep(IDLE_S)
+        idle = (begin, time.perf_counter())
+        time.sleep(EDGE_S)
+        readings = _windows(config, read, watch, edge_s=EDGE_S)
+        makings = _windows(config, generate, watch, edge_s=EDGE_S)
+    trace = recorder.trace()
+    meter.check_alone(besides=served)  # nobody has come in the meantime
+    return _Course(readings=readings, makings=makings, idle=idle, trace=trace, paused_s=watch.paused_s)
 
 
 def _total(values: Sequence[float | None]) -> float | None:
