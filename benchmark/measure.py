@@ -10,7 +10,8 @@ Where it gets hotter than the guard allows, the trial rests between two windows:
 is cool, begins anew with a lead-in, so that no window's edge is a change of load.
 
 A trial that fails a gate is kept and says which. The gates: the spread of throughput and of energy, too few changes of
-the reading in a window, thermal throttling, and temperatures above the guard's limit.
+the reading in a window, thermal throttling, temperatures above the guard's limit, and, where the energy is a
+processor's, other processes at work on it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from benchmark.meter import THERMAL_EVENTS, Meter, Recorder, Trace, on_this_machine
+from benchmark.meter import THERMAL_EVENTS, Busy, Meter, Recorder, Trace, on_this_machine
 from benchmark.thermal import Guard
 from benchmark.trial import Conditions, Machine, Measured, Phase, Quality, TrialConfig, Weights, Window
 
@@ -38,6 +39,8 @@ ENERGY_CV = 0.03
 UPDATES = 20
 THERMAL_SHARE = 0.01
 """The gates. Thermal throttling may cover this share of the windows' time."""
+OTHERS_SHARE = 0.05
+"""Of the time that cores were busy, what other processes may take: about as much of the energy above idle is theirs."""
 
 Span = tuple[float, float]
 """Begin and end of a stretch, on the clock of time.perf_counter."""
@@ -140,6 +143,11 @@ def measure(
     conditions = _conditions(trace, [span for stretch in stretches for span in stretch.spans])
     hottest_c = [c for stretch in stretches if (c := stretch.hottest_c(trace)) is not None]
     idle_j = None if idle is None else trace.polled_j(*idle) if polled_only else trace.energy_j(*idle)
+    if course.others is not None:
+        when = "" if config.endpoint is None else ", as far as an idle server tells"
+        unavailable["alone"] = (
+            f"a package's energy is every process's: others took {course.others:.1%} of the busy time{when}"
+        )
     step_bytes = engine.step_bytes(config.prompt_tokens + config.generated_tokens / 2)
     if config.endpoint is not None:
         unavailable["memory_used_gb"] = "what a server reserves is not what it uses"
@@ -169,6 +177,7 @@ def measure(
         gates_failed=(
             *gates_failed(prefill, decode, conditions, metered=meter is not None),
             *too_hot(hottest_c, guard.limit_c),
+            *shared(course.others),
         ),
         step=engine.step,
         paused_s=course.paused_s,
@@ -203,6 +212,13 @@ def too_hot(hottest_c: Sequence[float], limit_c: float) -> tuple[str, ...]:
     return (
         (f"over {limit_c:g} °C in {len(over)} of {len(hottest_c)} windows, {max(over):g} °C at most",) if over else ()
     )
+
+
+def shared(others: float | None) -> tuple[str, ...]:
+    """The gate on other processes, from their share of the time that cores were busy, if it is known."""
+    if others is None or others <= OTHERS_SHARE:
+        return ()
+    return (f"other processes took {others:.1%} of the processor's busy time > {OTHERS_SHARE:.0%}",)
 
 
 def percentiles_ms(steps: Sequence[float]) -> dict[str, float]:
@@ -243,13 +259,16 @@ class _Stretch:
 
 @dataclass(frozen=True, kw_only=True)
 class _Course:
-    """How a trial went: the windows of prefill and of decode, when it idled, and what the meter read throughout."""
+    """How a trial went: the windows of prefill and of decode, when it idled, and what the meter read throughout.
+
+    ``others`` is other processes' share of the time that cores were busy, where the energy is a processor's."""
 
     readings: list[_Stretch]
     makings: list[_Stretch]
     idle: Span | None
     trace: Trace
     paused_s: float
+    others: float | None = None
 
 
 def _course(
@@ -264,15 +283,35 @@ def _course(
     served = meter.serving() if config.endpoint is not None else frozenset()
     with Recorder(meter) as recorder:
         time.sleep(IDLE_SETTLE_S)
+        meter.busy_cores()
         begin = time.perf_counter()
         time.sleep(IDLE_S)
         idle = (begin, time.perf_counter())
         time.sleep(EDGE_S)
+        resting = meter.busy_cores()
         readings = _windows(config, read, watch, edge_s=EDGE_S)
         makings = _windows(config, generate, watch, edge_s=EDGE_S)
+        working = meter.busy_cores()
     trace = recorder.trace()
     meter.check_alone(besides=served)  # nobody has come in the meantime
-    return _Course(readings=readings, makings=makings, idle=idle, trace=trace, paused_s=watch.paused_s)
+    return _Course(
+        readings=readings,
+        makings=makings,
+        idle=idle,
+        trace=trace,
+        paused_s=watch.paused_s,
+        others=_others(resting, working, served=config.endpoint is not None),
+    )
+
+
+def _others(resting: Busy | None, working: Busy | None, *, served: bool) -> float | None:
+    """Other processes' share of the time that cores were busy while the trial worked.
+
+    A server that works for the trial is one of the others: then what they did before, while it idled, stands for them.
+    """
+    if resting is None or working is None or working.own + working.others <= 0:
+        return None
+    return (resting.others if served else working.others) / (working.own + working.others)
 
 
 def _total(values: Sequence[float | None]) -> float | None:

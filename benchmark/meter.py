@@ -72,6 +72,14 @@ class Identity:
     counter: Literal["counter", "rapl"] = "counter"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Busy:
+    """How many cores this process and others kept busy, in the mean over some time."""
+
+    own: float
+    others: float
+
+
 class Meter(Protocol):
     """What gives readings: a device, or a recording of one."""
 
@@ -87,6 +95,10 @@ class Meter(Protocol):
 
     def check_alone(self, besides: frozenset[int] = frozenset()) -> None:
         """Raises EcoRouteError if another process, but for the ones given, computes on the device."""
+
+    def busy_cores(self) -> Busy | None:
+        """Who kept the cores busy since this was last asked, where the energy is a processor's, which is never one
+        process's alone; None for any other device, and where that cannot be read."""
 
 
 def on_this_machine(url: str) -> bool:
@@ -230,6 +242,9 @@ class NvmlMeter:
                 f"another process computes on the device (process {', '.join(map(str, others))}): its energy would be "
                 "billed to this trial. Stop it, or measure on another device"
             )
+
+    def busy_cores(self) -> None:
+        """The device is one process's alone."""
 
 
 def clock_events(bits: int) -> tuple[str, ...]:
@@ -398,3 +413,6 @@ class ReplayMeter:
 
     def check_alone(self, besides: frozenset[int] = frozenset()) -> None:
         """A recording is of one process."""
+
+    def busy_cores(self) -> None:
+        """None is recorded."""

@@ -6,8 +6,8 @@ once in about half an hour, so a meter that reads more often than that can undo 
 dram) are part of it or beside it by model, and are left out of the sum; ``psys`` covers the platform, packages too.
 
 A package's energy is everybody's: unlike a GPU, a processor never runs one process alone. :meth:`RaplMeter.check_alone`
-therefore refuses nothing, the identity says so, and :meth:`RaplMeter.others_busy_cores` tells how far others were at
-work, for whoever measures to gate on.
+therefore refuses nothing, the identity says so, and :meth:`RaplMeter.busy_cores` tells how far others were at work,
+which gates a trial (:mod:`benchmark.measure`).
 
 Source: https://docs.kernel.org/power/powercap/powercap.html
 """
@@ -23,7 +23,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.meter import Identity, Reading
+from benchmark.meter import Busy, Identity, Reading
 from ecoroute_mcp.sci import EcoRouteError
 
 PACKAGE_SENSORS = {"coretemp": "Package id", "k10temp": "T", "zenpower": "T"}
@@ -125,10 +125,10 @@ class RaplMeter:
         return frozenset()
 
     def check_alone(self, besides: frozenset[int] = frozenset()) -> None:
-        """Refuses nothing: a processor always runs others' work too. See :meth:`others_busy_cores`."""
+        """Refuses nothing: a processor always runs others' work too. See :meth:`busy_cores`."""
 
-    def others_busy_cores(self) -> float | None:
-        """How many cores other processes kept busy, in the mean since the last time of asking or the meter's making.
+    def busy_cores(self) -> Busy | None:
+        """Cores that were busy, in the mean since the last time of asking or the meter's making.
 
         None where the kernel's counts cannot be read. Processes that this one started and has waited for are its own.
         The counts move in hundredths of a second: ask over a second and more."""
@@ -136,7 +136,7 @@ class RaplMeter:
         if before is None or self._busy_s is None or self._busy_s[0] <= before[0]:
             return None
         passed_s, all_s, own_s = (now - then for now, then in zip(self._busy_s, before, strict=True))
-        return (all_s - own_s) / passed_s
+        return Busy(own=own_s / passed_s, others=(all_s - own_s) / passed_s)
 
     def _cpu_s(self) -> tuple[float, float, float] | None:
         """Seconds since boot, seconds that all cores were busy, and those of this process and its waited-for ones."""

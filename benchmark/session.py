@@ -65,8 +65,10 @@ class Machine:
     notices: tuple[str, ...] = ()
 
 
-def find(kind: trial.DeviceKind | None, uuid: str | None = None, memory_gb: float | None = None) -> Machine:
-    """The NVIDIA device, or the CPU where there is none or it is asked for.
+def find(
+    kind: trial.DeviceKind | None, uuid: str | None = None, memory_gb: float | None = None, root: Path = Path("/")
+) -> Machine:
+    """The NVIDIA device, or the CPU where there is none or it is asked for; below ``root`` lie the CPU's counters.
 
     Raises EcoRouteError where the device asked for is not there, or cannot be told from others."""
     notices: list[str] = []
@@ -80,7 +82,7 @@ def find(kind: trial.DeviceKind | None, uuid: str | None = None, memory_gb: floa
     meter: Meter | None = None
     no_energy: str | None = None
     try:
-        meter = RaplMeter()
+        meter = RaplMeter(root)
     except EcoRouteError as error:
         no_energy = str(error)
         notices.append(f"no energy will be measured: {no_energy}")

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmark.meter import Meter
+from benchmark import measure as measuring
+from benchmark import session
+from benchmark.measure import Work, measure, shared
+from benchmark.meter import Busy, Meter
 from benchmark.rapl import RaplMeter, domains
+from benchmark.thermal import Guard
+from benchmark.trial import Measured, TrialConfig
 from ecoroute_mcp.sci import EcoRouteError
+from tests.benchmark.test_measure import METRONOMIC, Metronome
 
 RANGE_UJ = 262_143_328_850  # of a Xeon
 
@@ -151,7 +161,7 @@ def test_the_machines_id_is_stable_and_does_not_give_away_the_systems_own(two_pa
 def test_others_are_counted_apart_from_this_process_and_its_children(two_packages: Path) -> None:
     meter = RaplMeter(two_packages)
     meter.check_alone()
-    assert meter.others_busy_cores() is None  # no time has passed
+    assert meter.busy_cores() is None  # no time has passed
     put(
         two_packages,
         {
@@ -161,9 +171,9 @@ def test_others_are_counted_apart_from_this_process_and_its_children(two_package
         },
     )
     assert os.sysconf("SC_CLK_TCK") == 100
-    assert meter.others_busy_cores() == pytest.approx((45.0 - 30.0) / 10.0)
+    assert meter.busy_cores() == Busy(own=3.0, others=1.5)
     (two_packages / "proc/stat").unlink()
-    assert meter.others_busy_cores() is None
+    assert meter.busy_cores() is None
 
 
 @contextmanager
@@ -225,3 +235,156 @@ def test_every_domain_is_listed_with_its_kernels_name(two_packages: Path) -> Non
         ("package-1", True),
         ("psys", False),
     ]
+
+
+# -- whole trials
+
+
+@pytest.fixture
+def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short times about the windows."""
+    for name in ("IDLE_S", "IDLE_SETTLE_S", "WARM_S", "EDGE_S"):
+        monkeypatch.setattr(measuring, name, 0.25)
+
+
+class Worker(Metronome):
+    """A metronome that shows whether it works."""
+
+    working = False
+
+    def prefill(self, prompts: str) -> None:
+        self.working = True
+        super().prefill(prompts)
+        self.working = False
+
+    def decode(self, generated_tokens: int) -> Work:
+        self.working = True
+        done = super().decode(generated_tokens)
+        self.working = False
+        return done
+
+
+class Processor:
+    """Two packages at work: 20 W between them while an engine idles and 80 W while it works, on four cores of its own
+    and some of others'. The first package's counter begins again on the way."""
+
+    IDLE_W, WORKING_W = 20.0, 80.0
+
+    def __init__(self, root: Path, engine: Worker, others_cores: float) -> None:
+        self._root, self._engine, self._others = root, engine, others_cores
+        self._joules = self._own_s = 0.0
+        self._begin_s = self._at_s = time.perf_counter()
+        self._write()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _write(self) -> None:
+        passed_s = self._at_s - self._begin_s
+        first = int(self._joules * 0.75e6) + RANGE_UJ - 30_000_000
+        busy = int(100 * (self._own_s + self._others * passed_s))
+        for name, text in {
+            "sys/class/powercap/intel-rapl:0/energy_uj": f"{first % RANGE_UJ:015d}\n",
+            "sys/class/powercap/intel-rapl:1/energy_uj": f"{int(self._joules * 0.25e6):015d}\n",
+            "proc/uptime": f"{1000 + passed_s:012.3f} 60000.00\n",
+            "proc/stat": f"cpu  {busy:012d} 0 0 0 0 0 0 0 0 0\n",
+            "proc/self/stat": f"77 (python) R 1 1 1 0 -1 0 0 0 0 0 {int(100 * self._own_s):012d} 0 0 0 20 0\n",
+        }.items():
+            file = os.open(self._root / name, os.O_WRONLY | os.O_CREAT)
+            os.write(file, text.encode())  # whole at once, over what was there, as the kernel gives it
+            os.close(file)
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.004):
+            now = time.perf_counter()
+            passed_s, self._at_s = now - self._at_s, now
+            self._joules += passed_s * (self.WORKING_W if self._engine.working else self.IDLE_W)
+            self._own_s += passed_s * (4.0 if self._engine.working else 0.0)
+            self._write()
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def on_the_processor(root: Path, others_cores: float, config: TrialConfig) -> Measured:
+    """A trial by the meter that a session finds."""
+    engine = Worker()
+    shutil.rmtree(root / "proc/self")
+    for name in ("uptime", "stat", "self/stat"):
+        put(root, {f"proc/{name}": " " * 60})
+    with Processor(root, engine, others_cores):
+        machine = session.find("cpu", memory_gb=8.0, root=root)
+        assert isinstance(machine.meter, RaplMeter)
+        return measure(
+            config,
+            engine,
+            meter=machine.meter,
+            guard=Guard(zones=root, start_c=70),
+            software={},
+            copy_gb_per_s=None,
+            quality=None,
+            no_energy=machine.no_energy,
+        )
+
+
+def others_percent(trial: Measured) -> float:
+    """By the gate on others, which the trial failed."""
+    said = re.fullmatch(r"other processes took (.+)% of the processor's busy time > 5%", trial.gates_failed[-1])
+    assert said is not None
+    return float(said[1])
+
+
+@pytest.mark.usefixtures("brisk")
+def test_a_trial_on_a_processor_takes_its_packages_energy_gross_and_idle(two_packages: Path) -> None:
+    trial = on_the_processor(two_packages, 0.1, METRONOMIC)
+    assert trial.energy_source == "rapl"
+    assert (trial.machine.name, trial.machine.driver) == (
+        "Intel(R) Xeon(R) Gold 6430",
+        "intel_rapl, Linux 6.8.0-generic",
+    )
+    assert trial.machine.uuid == RaplMeter(two_packages).identity.uuid
+    assert trial.idle_w == pytest.approx(20.0, rel=0.05)
+    for window in (*trial.prefill.windows, *trial.decode.windows):
+        assert window.energy_j is not None
+        assert window.polled_j is None  # RAPL gives no power
+    for phase in (trial.prefill, trial.decode):
+        assert phase.j_per_token is not None
+        tokens_per_s = sum(window.tokens for window in phase.windows) / sum(window.seconds for window in phase.windows)
+        assert phase.j_per_token.mean == pytest.approx(80.0 / tokens_per_s, rel=0.05)
+        assert phase.net_j_per_token(trial.idle_w) == pytest.approx(60.0 / tokens_per_s, rel=0.07)
+    said = re.fullmatch(
+        r"a package's energy is every process's: others took (\d\.\d)% of the busy time", trial.unavailable["alone"]
+    )
+    assert said is not None
+    assert float(said[1]) == pytest.approx(100 * 0.1 / 4.1, rel=0.1)
+    assert not any("other processes" in gate for gate in trial.gates_failed)
+
+
+@pytest.mark.usefixtures("brisk")
+def test_a_trial_beside_other_work_is_marked(two_packages: Path) -> None:
+    trial = on_the_processor(two_packages, 1.0, METRONOMIC)
+    assert others_percent(trial) == pytest.approx(100 * 1.0 / 5.0, rel=0.05)
+
+
+@pytest.mark.usefixtures("brisk")
+def test_beside_a_server_others_are_who_worked_while_it_idled(two_packages: Path) -> None:
+    served = replace(METRONOMIC, precision="as-served", endpoint="http://127.0.0.1:1/v1", device="cpu")
+    trial = on_the_processor(two_packages, 0.4, served)
+    assert others_percent(trial) == pytest.approx(100 * 0.4 / 4.4, rel=0.1)
+    assert trial.unavailable["alone"].endswith("of the busy time, as far as an idle server tells")
+
+
+def test_the_gate_on_others_is_a_twentieth() -> None:
+    assert (shared(None), shared(0.05)) == ((), ())
+    assert shared(0.0501) == ("other processes took 5.0% of the processor's busy time > 5%",)
+
+
+def test_without_rapl_there_is_no_energy_and_the_reason_is_said(tmp_path: Path) -> None:
+    machine = session.find("cpu", memory_gb=8.0, root=tmp_path)
+    assert machine.meter is None
+    assert machine.notices == (f"no energy will be measured: {machine.no_energy}",)
+    assert machine.no_energy is not None
+    assert machine.no_energy.startswith("no RAPL on this machine")
