@@ -1,4 +1,5 @@
-"""Reading an NVIDIA device's energy, and what the reading is worth. The only owner of pynvml.
+"""Reading a device's energy, and what the reading is worth; of NVIDIA's, by pynvml, which else only
+:mod:`benchmark.sensors` uses.
 
 A device's energy counter moves in steps (about every tenth of a second on data-centre boards), so a difference of two
 readings is wrong by up to a step at each end. A :class:`Recorder` therefore watches the counter and keeps the moment of
