@@ -181,7 +181,7 @@ class LoadedExtension:
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                timeout=120,
+                timeout=40,
                 check=False,
             )
         except OSError as error:

@@ -200,6 +200,26 @@ def test_a_search_that_cannot_be_made_is_said_and_not_taken_for_a_missing_progra
         LoadedExtension(component, Zed(manifest=ungranted, path=str(empty))).context_server_command("ecoroute")
 
 
+def test_a_search_that_fails_is_said_and_not_taken_for_a_missing_program(component: Path, system: Path) -> None:
+    (system / "sh").unlink()
+    for asker, os_name in (("sh", "linux"), ("where.exe", "windows")):
+        script(system / asker, "echo out of memory >&2", "exit 2")
+        extension = LoadedExtension(component, Zed(manifest=PUBLISHED, path=str(system), os=os_name))
+        with pytest.raises(Refused) as raised:
+            extension.context_server_command("ecoroute")
+        assert str(raised.value) == "the PATH could not be searched: out of memory"
+
+
+def test_a_program_on_a_relative_path_is_not_taken(
+    component: Path, system: Path, ecoroute: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Zed would look for it in the extension's own folder."""
+    monkeypatch.chdir(ecoroute.parent.parent)
+    zed = Zed(manifest=PUBLISHED, path=f"{ecoroute.parent.name}{os.pathsep}{system}")
+    with pytest.raises(Refused, match="`ecoroute` was not found"):
+        LoadedExtension(component, zed).context_server_command("ecoroute")
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -262,12 +282,12 @@ def test_eco_shows_exactly_what_the_command_prints(component: Path, system: Path
 
 
 def test_eco_counts_with_the_settings_of_its_own_project(component: Path, system: Path, ecoroute: Path) -> None:
-    trees = [Worktree(id=number, shell={"PATH": search_path(ecoroute.parent, system)}) for number in (7, 8)]
+    shell = {"PATH": str(system), "ECOROUTE_REGION": "POL"}
     zed = Zed(
         manifest=WITH_SLASH_COMMAND,
         path=str(system),
         settings={"ecoroute": {"region": "SWE", "command": str(ecoroute)}},
-        worktrees=trees[:1],
+        worktrees=[Worktree(id=7, shell=shell)],
     )
     extension = LoadedExtension(component, zed)
     extension.context_server_command("ecoroute")
@@ -291,6 +311,15 @@ def test_a_task_is_one_argument_whatever_it_holds(component: Path, system: Path,
     assert text == "**3**\n<recommend>\n<-->\n<--help $(id); 'a\" ä *>\n"
 
 
+def test_python_is_told_to_print_utf_8(
+    component: Path, system: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONUTF8", raising=False)
+    told = script(tmp_path / "bin" / "ecoroute", 'echo "**$PYTHONUTF8**"')
+    zed = Zed(manifest=WITH_SLASH_COMMAND, path=search_path(system, told.parent))
+    assert LoadedExtension(component, zed).run_slash_command("eco", [TASK])[0] == "**1**\n"
+
+
 def test_eco_by_uvx_runs_the_packages_command(component: Path, system: Path, tmp_path: Path) -> None:
     uvx = script(tmp_path / "bin" / "uvx", 'echo "**$***"')
     zed = Zed(manifest=WITH_SLASH_COMMAND, path=search_path(system, uvx.parent))
@@ -306,10 +335,11 @@ def test_on_windows_the_command_is_run_without_a_shell(component: Path, system: 
     assert extension.ran[-1] == [str(ecoroute), "recommend", "--", TASK]
 
 
-def refused(component: Path, system: Path, tmp_path: Path, *lines: str) -> str:
+def refused(component: Path, system: Path, tmp_path: Path, *lines: str, os_name: str = "linux") -> str:
     """What Zed shows when `ecoroute` is this script."""
     stand_in = script(tmp_path / "bin" / "ecoroute", *lines)
-    zed = Zed(manifest=WITH_SLASH_COMMAND, path=search_path(system, stand_in.parent))
+    script(tmp_path / "bin" / "where.exe", f"echo '{stand_in}'")
+    zed = Zed(manifest=WITH_SLASH_COMMAND, path=search_path(system, stand_in.parent), os=os_name)
     with pytest.raises(Refused) as raised:
         LoadedExtension(component, zed).run_slash_command("eco", [TASK])
     return str(raised.value)
@@ -335,6 +365,13 @@ def test_a_command_that_has_gone_is_said(component: Path, system: Path) -> None:
         extension.run_slash_command("eco", [TASK], worktree=7)
 
 
+def test_a_command_that_cannot_be_started_is_said(component: Path, system: Path, tmp_path: Path) -> None:
+    stand_in = script(system / "where.exe", f"echo '{tmp_path}/gone'")
+    zed = Zed(manifest=WITH_SLASH_COMMAND, path=str(stand_in.parent), os="windows")
+    with pytest.raises(Refused, match=r"ecoroute could not be run: .*No such file or directory: '.*/gone'"):
+        LoadedExtension(component, zed).run_slash_command("eco", [TASK])
+
+
 def test_what_the_real_command_refuses_is_shown_in_its_own_words(component: Path, system: Path, ecoroute: Path) -> None:
     shell = {"PATH": search_path(ecoroute.parent, system), "ECOROUTE_REGION": "atlantis"}
     zed = Zed(manifest=WITH_SLASH_COMMAND, path=str(system), worktrees=[Worktree(id=7, shell=shell)])
@@ -348,6 +385,15 @@ def test_a_failing_command_is_quoted_even_if_it_printed_an_answer(
     said = refused(component, system, tmp_path, "echo '**model**: 1 g'", "echo broken >&2", "exit 3")
     assert said == "ecoroute ended with status 3: broken"
     assert refused(component, system, tmp_path, "exit 3") == "ecoroute ended with status 3: it did not say why"
+
+
+def test_a_command_that_is_killed_is_said_even_if_it_printed_an_answer(
+    component: Path, system: Path, tmp_path: Path
+) -> None:
+    lines = ("echo '**model**: 1 g'", "kill -9 $$")
+    said = refused(component, system, tmp_path, *lines, os_name="windows")
+    assert said == "ecoroute was ended by a signal: it did not say why"
+    assert refused(component, system, tmp_path, *lines).startswith("ecoroute ended with status 137: ")
 
 
 def test_rubbish_is_refused(component: Path, system: Path, tmp_path: Path) -> None:
@@ -389,6 +435,7 @@ def test_the_first_word_of_a_task_is_completed(component: Path, system: Path) ->
         ("refactor …", "refactor ", False),
         ("review …", "review ", False),
     ]
+    assert extension.complete_slash_command("eco", ["Fi"]) == [("fix …", "fix ", False)]
     every = extension.complete_slash_command("eco", [])
     assert len(every) == 6
     assert not any(runs for _, _, runs in every)
