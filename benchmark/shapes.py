@@ -1,12 +1,15 @@
 """Shapes of models, as published in each one's config.json, for weights drawn at random: energy, but no quality.
 
-Of Gemma 3 it is the text part. Of Qwen3.5 it is the text part without the head that predicts a second token; its sizes
-are the defaults of transformers' configuration classes, which name these two models. gpt-oss-20b is here in the trial's
-precision throughout: the release holds its experts in 4 bits (MXFP4), which is another model as far as energy goes.
+Each has its source in :data:`PUBLISHED`, with the parameters that its publisher states; what transformers builds of a
+shape is held to that. Of Gemma 3 it is the text part. Of Qwen3.5 it is the text part without the head that predicts a
+second token; its sizes are the defaults of transformers' configuration classes, and agree with the model cards.
+gpt-oss-20b is here in the trial's precision throughout: the release holds its experts in 4 bits (MXFP4), which is
+another model as far as energy goes.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -152,3 +155,60 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 """Each name's configuration class in transformers and its fields."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """Where the fields of a shape stand, and the parameters that its publisher states, in billions as rounded there;
+    ``counted`` says where and of what."""
+
+    config: str
+    parameters_b: float
+    counted: str
+
+
+def _card(repository: str, parameters_b: float) -> Published:
+    page = f"https://huggingface.co/{repository}"
+    return Published(config=f"{page}/blob/main/config.json", parameters_b=parameters_b, counted=f"{page}: model card")
+
+
+def _gemma_report(repository: str, embedding_m: float, others_m: float) -> Published:
+    return Published(
+        config=f"https://huggingface.co/{repository}/blob/main/config.json",
+        parameters_b=(embedding_m + others_m) / 1e3,
+        counted=f"https://arxiv.org/abs/2503.19786, table 1: {embedding_m:g} M of embedding and {others_m:g} M others, "
+        "the vision encoder's 417 M left out",
+    )
+
+
+def _qwen35(folder: str, repository: str, parameters_b: float) -> Published:
+    return Published(
+        config="https://github.com/huggingface/transformers/blob/main/src/transformers/models/"
+        f"{folder}/configuration_{folder}.py",
+        parameters_b=parameters_b,
+        counted=f"https://huggingface.co/{repository}: language model, by the model card",
+    )
+
+
+PUBLISHED: dict[str, Published] = {
+    "Qwen3-0.6B": _card("Qwen/Qwen3-0.6B", 0.6),
+    "Qwen3-1.7B": _card("Qwen/Qwen3-1.7B", 1.7),
+    "Qwen3-4B": _card("Qwen/Qwen3-4B", 4.0),
+    "Qwen3-8B": _card("Qwen/Qwen3-8B", 8.2),
+    "Qwen3-14B": _card("Qwen/Qwen3-14B", 14.8),
+    "Qwen3-32B": _card("Qwen/Qwen3-32B", 32.8),
+    "Llama-3.1-8B": _card("meta-llama/Llama-3.1-8B", 8.0),
+    "Llama-3.1-70B": _card("meta-llama/Llama-3.1-70B", 70.6),
+    "Qwen3-30B-A3B": _card("Qwen/Qwen3-30B-A3B", 30.5),
+    "gpt-oss-20b": Published(
+        config="https://huggingface.co/openai/gpt-oss-20b/blob/main/config.json",
+        parameters_b=20.9,
+        counted="https://arxiv.org/abs/2508.10925: model card",
+    ),
+    "Gemma-3-4B": _gemma_report("google/gemma-3-4b-pt", 675, 3209),
+    "Gemma-3-12B": _gemma_report("google/gemma-3-12b-pt", 1012, 10759),
+    "Gemma-3-27B": _gemma_report("google/gemma-3-27b-pt", 1416, 25600),
+    "Qwen3.5-9B": _qwen35("qwen3_5", "Qwen/Qwen3.5-9B", 9.0),
+    "Qwen3.5-35B-A3B": _qwen35("qwen3_5_moe", "Qwen/Qwen3.5-35B-A3B", 35.0),
+}
+"""Each shape's source."""
