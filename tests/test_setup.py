@@ -37,7 +37,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The installed `ecoroute`; where the package under test is not installed, a script that starts it from anywhere."""
+    """The installed `ecoroute`; where the package is not installed, a script that starts it from anywhere."""
     installed = Path(sys.executable).with_name("ecoroute")
     if installed.exists():
         return installed
@@ -186,6 +186,7 @@ async def answers(command: str, args: list[str], env: dict[str, str], directory:
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_from_a_clean_machine_zed_can_start_what_was_written(tmp_path: Path, home: Path) -> None:
+    """The wheel alone in a new environment: setup, the server as Zed starts it, the skill, and all taken back."""
     venv, wheels, project = tmp_path / "venv", tmp_path / "wheels", tmp_path / "project"
     build = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(wheels), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True, timeout=300)
@@ -194,8 +195,12 @@ async def test_from_a_clean_machine_zed_can_start_what_was_written(tmp_path: Pat
     kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "LANG"))}
     clean = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
     subprocess.run(install, check=True, capture_output=True, timeout=300, env=kept | clean)
-    setup = [str(venv / "bin" / "ecoroute"), "setup", "zed", "--yes"]
-    subprocess.run(setup, check=True, capture_output=True, timeout=60, env=clean, cwd=home)
+
+    def run(*arguments: str) -> None:
+        done = [str(venv / "bin" / "ecoroute"), *arguments, "--yes"]
+        subprocess.run(done, check=True, capture_output=True, timeout=60, env=clean, cwd=home)
+
+    run("setup", "zed")
     entry = servers(home, "zed")["ecoroute"]
     project.mkdir()
     answer, usage = await answers(entry["command"], entry["args"], clean | entry.get("env", {}), project)
@@ -203,3 +208,10 @@ async def test_from_a_clean_machine_zed_can_start_what_was_written(tmp_path: Pat
     assert "CO2e for this task" in answer
     assert "/eco " in usage
     assert (home / ".local" / "share" / "ecoroute" / "sci.db").is_file()
+    run("install-skill")
+    skill = home / ".claude" / "skills" / "eco" / "SKILL.md"
+    assert skill.read_bytes() == (ROOT / "skills" / "eco" / "SKILL.md").read_bytes()
+    run("install-skill", "--undo")
+    run("setup", "zed", "--undo")
+    assert not skill.exists()
+    assert list((home / ".config" / "zed").iterdir()) == []
