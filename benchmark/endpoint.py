@@ -14,7 +14,11 @@ Every prompt consists of words drawn anew, whatever the seed, so from its first 
 this trial or an earlier one. What a server says it had cached all the same is not counted as read.
 
 Times are those at which bytes arrived here. While a wave runs, arriving bytes are only stamped and kept, and read
-afterwards. Each request has a connection of its own: servers drop idle ones as they please.
+afterwards. Each request has a connection of its own: servers drop idle ones as they please. Even so a chunk takes a
+tenth of a millisecond of one core: with many requests and short steps they queue up here, stamps come late, and the
+time would be this client's and not the server's. What a pass says of the processor time spent on its stamps is
+therefore gated (:data:`benchmark.measure.CLIENT_SHARE`). No least step time is, since that depends on this machine's
+core and on how the server cuts its chunks.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ import random
 import statistics
 import time
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import httpx
@@ -189,6 +193,7 @@ class Endpoint:
         self._words = self._batch = 0
         self._asked_prompt = self._asked = 0
         self._waves: list[tuple[Reply, ...]] = []
+        self._spent: list[tuple[float, float]] = []
         self._random = random.Random()
         self._runner = asyncio.Runner()
         self._client = self._runner.run(_client())
@@ -310,7 +315,8 @@ class Endpoint:
         batch, self._words = prompts
         replies = self._wave([self._prompt(self._words) for _ in range(batch)], 1)
         span = (min(reply.begin_s for reply in replies), max(reply.end_s for reply in replies))
-        return Work(tokens=sum(reply.prompt - reply.cached for reply in replies), span=span)
+        tokens = sum(reply.prompt - reply.cached for reply in replies)
+        return Work(tokens=tokens, span=span, client_s=self._client_s(*span))
 
     def capture(self) -> None:
         """Nothing: a server has warmed itself."""
@@ -322,7 +328,14 @@ class Endpoint:
         replies = self._wave([self._prompt(self._words) for _ in range(self._batch)], generated_tokens)
         self._waves.append(replies)
         self._asked = generated_tokens
-        return decoded(replies)
+        work = decoded(replies)
+        return replace(work, client_s=self._client_s(*work.span)) if work.span is not None else work
+
+    def _client_s(self, begin: float, end: float) -> float:
+        """The processor time that this thread took in a stretch of the last wave, which begins and ends with stamps."""
+        moments = [at_s for at_s, _ in self._spent]
+        first, last = bisect.bisect_left(moments, begin), bisect.bisect_left(moments, end)
+        return self._spent[last][1] - self._spent[first][1]
 
     def close(self) -> None:
         """Break off what runs and close the connections."""
@@ -353,6 +366,7 @@ class Endpoint:
         return tuple(Reply.parsed(*raw) for raw in self._run(self._together(bodies)))
 
     async def _together(self, bodies: Sequence[str]) -> list[tuple[float, float, list[tuple[float, bytes]]]]:
+        self._spent = []
         tasks = [asyncio.create_task(self._ask(body)) for body in bodies]
         try:
             return await asyncio.gather(*tasks)
@@ -362,13 +376,19 @@ class Endpoint:
     async def _ask(self, body: str) -> tuple[float, float, list[tuple[float, bytes]]]:
         """One request: when it was sent and answered, and the bytes of the reply as they arrived."""
         pieces: list[tuple[float, bytes]] = []
-        begin_s = time.perf_counter()
+        begin_s = self._stamp()
         async with self._client.stream("POST", self._url + self._route, content=body) as response:
             if response.status_code != 200:
                 raise _Refused(response.status_code, (await response.aread()).decode(errors="replace"))
             async for piece in response.aiter_raw():
-                pieces.append((time.perf_counter(), piece))
-        return begin_s, time.perf_counter(), pieces
+                pieces.append((self._stamp(), piece))
+        return begin_s, self._stamp(), pieces
+
+    def _stamp(self) -> float:
+        """Now; the processor time spent so far is kept with it."""
+        at_s = time.perf_counter()
+        self._spent.append((at_s, time.thread_time()))
+        return at_s
 
     def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
         try:
