@@ -66,13 +66,12 @@ def recommendation(answer: Recommendation) -> str:
     lines += ["", answer.verdict, ""]
     if answer.saving_g is not None and answer.current is not None and answer.saving_g.mid != 0:
         verb, sign = ("saves", 1) if answer.saving_g.mid > 0 else ("costs", -1)
+        said = f" ({answer.current_note})" if answer.current_note else ""
         lines.append(
             f"- The change {verb} {interval(answer.saving_g, sign=sign)} against {answer.current.model}"
-            f"{_effort(answer.current)}, {interval(answer.current.carbon_g)}"
+            f"{_effort(answer.current)}{said}, {interval(answer.current.carbon_g)}"
         )
-    elif answer.current is None:
-        lines.append(f"- Current model: {answer.current_note}")
-    if answer.current is not None and answer.current_note:
+    elif answer.current_note:
         lines.append(f"- Current model: {answer.current_note}")
     bar = demand.requirement
     lines.append(

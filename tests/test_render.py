@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
+from mcp import Client
+from mcp_types import TextContent
 
-from ecoroute_mcp import render
+from ecoroute_mcp import render, server
 from ecoroute_mcp.ranking import Detected, RankingsRequest, Request, Router
 from ecoroute_mcp.sci import Estimate
 
@@ -74,6 +76,32 @@ def test_an_answer_stays_under_twenty_lines_of_prose(
     assert not set("{}[]") & set(text)
     for said in ("CO2e for this task", "needs tier", "Cost: ", "W lamp in ", "Next greenest adequate: ", "Energy: "):
         assert text.count(said) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("current", [None, "claude-opus-4-5", "qwen3.8-27b", "nobody/knows-it"])
+async def test_all_that_eco_gives_to_the_editor_is_under_twenty_lines(router: Router, current: str | None) -> None:
+    """With a task, of each kind, and without one; over the handshake that Zed speaks."""
+    where = "agent.default_model in the user's Zed settings (/home/me/.config/zed/settings.json)"
+    detected = Detected(spelling=current, where=where) if current else Detected(where=where)
+    built = server.build(router, version="0", database="", notice="", detect=lambda: detected)
+    async with Client(built, mode="legacy") as client:
+        for task in ("", *(f"{kind} what is in the parser" for kind in router.tasks.names)):
+            content = (await client.get_prompt("eco", {"task": task} if task else None)).messages[0].content
+            assert isinstance(content, TextContent)
+            assert len(content.text.splitlines()) < 20
+            assert not set("{}[]") & set(content.text)
+
+
+def test_where_the_current_model_was_read_is_said_once(router: Router) -> None:
+    where = "agent.default_model in the user's Zed settings (/s.json)"
+    for spelling, start in (("claude-opus-4-5", "- The change saves "), ("qwen3.8-27b", "- Current model: ")):
+        answer = router.recommend(Request(task="fix the bug", detected=Detected(spelling=spelling, where=where)))
+        assert answer.recommended is not None
+        assert (answer.recommended.model == spelling) is (start == "- Current model: ")
+        said = [line for line in render.recommendation(answer).splitlines() if where in line]
+        assert len(said) == 1
+        assert said[0].startswith(start)
 
 
 def test_a_lamp_of_that_power_draws_the_energy_in_the_time_said(router: Router) -> None:
