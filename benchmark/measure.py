@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from benchmark.meter import THERMAL_EVENTS, Busy, Meter, Recorder, Trace, on_this_machine
+from benchmark.rapl import processor
 from benchmark.thermal import Guard
 from benchmark.trial import Conditions, Machine, Measured, Phase, Quality, TrialConfig, Weights, Window
 
@@ -44,6 +45,9 @@ OTHERS_SHARE = 0.05
 CLIENT_SHARE = 0.3
 """Of a core, what timing a server may take. Against a server that streamed to 16, 64 and 128 requests at a known pace,
 speeds were right to 2 % up to this share and wrong by 3 to 10 % above 0.4."""
+
+NOT_SEEN = "not seen: the server at "
+"""How the name of a machine begins that is not this one."""
 
 Span = tuple[float, float]
 """Begin and end of a stretch, on the clock of time.perf_counter."""
@@ -427,7 +431,7 @@ def _conditions(trace: Trace, spans: Sequence[Span]) -> Conditions:
 def _machine(config: TrialConfig, meter: Meter | None, software: dict[str, str]) -> Machine:
     if meter is None:
         here = config.endpoint is None or on_this_machine(config.endpoint)
-        name = platform.processor() or platform.machine() if here else f"not seen: the server at {config.endpoint}"
+        name = processor() or platform.machine() if here else f"{NOT_SEEN}{config.endpoint}"
         return Machine(name=name, uuid=None, driver=None, memory_gb=None, software=software)
     identity = meter.identity
     return Machine(

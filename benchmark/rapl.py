@@ -93,7 +93,7 @@ class RaplMeter:
             unavailable["uuid"] = why
         memory = re.search(r"MemTotal:\s+(\d+) kB", _text(root / "proc/meminfo") or "")
         self.identity = Identity(
-            name=_model(root),
+            name=processor(root) or "a processor of unknown model",
             uuid=uuid,
             driver=f"intel_rapl, Linux {_text(root / 'proc/sys/kernel/osrelease') or 'of unknown release'}",
             memory_gb=None if memory is None else int(memory[1]) * 1024 / 1e9,
@@ -177,9 +177,12 @@ def _temperature_files(root: Path) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def _model(root: Path) -> str:
-    found = re.search(r"^model name\s*:\s*(.+)$", _text(root / "proc/cpuinfo") or "", re.MULTILINE)
-    return found[1].strip() if found else "a processor of unknown model"
+def processor(root: Path = Path("/")) -> str | None:
+    """The model of a machine's processor; of an Arm one, which does not name it, the numbers of its cores' designs."""
+    about = _text(root / "proc/cpuinfo") or ""
+    found = re.search(r"^model name\s*:\s*(.+)$", about, re.MULTILINE)
+    parts = sorted(set(re.findall(r"^CPU part\s*:\s*(\S+)$", about, re.MULTILINE)))
+    return found[1].strip() if found else f"Arm, part {', '.join(parts)}" if parts else None
 
 
 def _machine_id(root: Path) -> tuple[str, str | None]:

@@ -645,11 +645,9 @@ def _decoded(text: str | bytes) -> str:
 def _machine(root: Path) -> dict[str, str]:
     """What kind of machine this is; nothing that identifies the one at hand."""
     cpuinfo = _text(root / "proc/cpuinfo") or ""
-    model = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
-    parts = sorted(set(re.findall(r"^CPU part\s*:\s*(\S+)$", cpuinfo, re.MULTILINE)))
     about = {
         "product": _text(root / "sys/class/dmi/id/product_name"),
-        "processor": model[1] if model else f"Arm, part {', '.join(parts)}" if parts else None,
+        "processor": rapl.processor(root),
         "cores": str(len(re.findall(r"^processor\s*:", cpuinfo, re.MULTILINE))),
         "kernel": _text(root / "proc/sys/kernel/osrelease"),
     }

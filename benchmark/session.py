@@ -21,8 +21,9 @@ from rich.text import Text
 
 from benchmark import local, plan, quality, sensors, summary, sweep, table, trial
 from benchmark.interruption import Interruption
+from benchmark.measure import NOT_SEEN
 from benchmark.meter import Meter, NoDevice, NvmlMeter
-from benchmark.rapl import RaplMeter
+from benchmark.rapl import RaplMeter, processor
 from benchmark.shapes import SHAPES
 from ecoroute_mcp.refresh import packaged_data
 from ecoroute_mcp.sci import EcoRouteError
@@ -88,7 +89,7 @@ def find(
         notices.append(f"no energy will be measured: {no_energy}")
     device = plan.Device(
         kind="cpu",
-        name=meter.identity.name if meter else platform.processor() or platform.machine(),
+        name=meter.identity.name if meter else processor(root) or platform.machine(),
         uuid=meter.identity.uuid if meter else None,
         memory_gb=plan.available_gb() if memory_gb is None else memory_gb,
         memory_from="available by /proc/meminfo" if memory_gb is None else "as given",
@@ -119,7 +120,8 @@ def _nvidia(meter: Meter, memory_gb: float | None) -> Machine:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """The file that rows go to, and the rows of this device that are there or in the files beside it."""
+    """The file that rows go to, and the rows that are there or in the files beside it of this device, or of servers
+    elsewhere, which any machine may measure."""
 
     path: Path
     own: tuple[trial.Measured, ...] = field(repr=False)
@@ -128,17 +130,18 @@ class Place:
 def place(device: plan.Device, output: Path | None) -> Place:
     """The file given, else one named for the device in the folder of measurements.
 
-    A file that holds rows of another device of that name is left alone: this device's has part of its UUID in its name.
+    A file that holds rows of another device of that name is left alone: this device's has part of its UUID in its name,
+    or the processor's where that has none.
     Raises EcoRouteError for a file that holds anything but trials."""
     if output is not None:
-        return Place(path=output, own=_own(device, [trial.read(output)]))
+        return Place(path=output, own=_all_own(device, [trial.read(output)]))
     folder = measurements()
-    slug = _slug(device)
+    slug = device.kind if device.uuid is None else _slug(device.name)
     path = folder / f"{slug}.jsonl"
-    if device.uuid is not None and any(row.machine.uuid != device.uuid for row in trial.read(path).measured):
-        path = folder / f"{slug}-{device.uuid.partition('-')[2][:8]}.jsonl"
-    files = trial.read_all(folder) if device.uuid is not None else [trial.read(path)]
-    return Place(path=path, own=_own(device, files))
+    if any(not _own(row, device) for row in trial.read(path).measured):
+        mark = _slug(device.name) if device.uuid is None else device.uuid.partition("-")[2][:8]
+        path = folder / f"{slug}-{mark}.jsonl"
+    return Place(path=path, own=_all_own(device, trial.read_all(folder)))
 
 
 def measurements() -> Path:
@@ -150,14 +153,19 @@ def measurements() -> Path:
     return user_data_path("ecoroute", appauthor=False) / "measurements"
 
 
-def _slug(device: plan.Device) -> str:
-    if device.uuid is None:
-        return device.kind
-    return re.sub(r"[^a-z0-9]+", "-", device.name.lower().removeprefix("nvidia ")).strip("-")
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower().removeprefix("nvidia ")).strip("-")
 
 
-def _own(device: plan.Device, files: Sequence[trial.Rows]) -> tuple[trial.Measured, ...]:
-    return tuple(row for rows in files for row in rows.measured if row.machine.uuid == device.uuid)
+def _own(row: trial.Measured, device: plan.Device) -> bool:
+    """Whether a row is of a device, or of a server elsewhere. A processor without an id is known by its model alone."""
+    if row.machine.name.startswith(NOT_SEEN):
+        return True
+    return (row.machine.uuid, row.machine.name) == (device.uuid, device.name)
+
+
+def _all_own(device: plan.Device, files: Sequence[trial.Rows]) -> tuple[trial.Measured, ...]:
+    return tuple(row for rows in files for row in rows.measured if _own(row, device))
 
 
 # -- the sweep: `python -m benchmark`
@@ -465,9 +473,12 @@ def published(target: Place, machines: Sequence[Machine]) -> str:
 
     Rows of other devices, which a file may hold too, are left out. Raises EcoRouteError where the router's files cannot
     be written."""
-    uuids = {machine.device.uuid for machine in machines}
     rows = {row.config.key: row for row in (*target.own, *trial.read(target.path).measured)}
-    energetic = [row for row in rows.values() if row.machine.uuid in uuids and row.decode.j_per_token is not None]
+    energetic = [
+        row
+        for row in rows.values()
+        if row.decode.j_per_token is not None and any(_own(row, machine.device) for machine in machines)
+    ]
     if not energetic:
         return "nothing for the router: no trial of this device has energy"
     return local.publish(energetic)

@@ -24,9 +24,12 @@ ROOT = Path(__file__).resolve().parents[2]
 GPU = plan.Device(kind="cuda", name="NVIDIA GB10", uuid="GPU-1234abcd-1", memory_gb=119.0, memory_from="", unified=True)
 
 
-def on(uuid: str | None, batch: int = 1) -> Measured:
+CPU = plan.Device(kind="cpu", name="AMD EPYC 9B14", uuid=None, memory_gb=16.0, memory_from="", unified=False)
+
+
+def on(uuid: str | None, batch: int = 1, name: str = GPU.name) -> Measured:
     config = TrialConfig(model="Qwen3-8B", precision="bf16", batch=batch, prompt_tokens=256, generated_tokens=256)
-    machine = Machine(name=GPU.name, uuid=uuid, driver=None, memory_gb=None, software={})
+    machine = Machine(name=name, uuid=uuid, driver=None, memory_gb=None, software={})
     return replace(measured(config), machine=machine)
 
 
@@ -89,11 +92,12 @@ def test_what_the_file_holds_of_this_device_is_not_planned_again(
     device = json.loads(capsys.readouterr().out)
     first = TrialConfig(**device["trials"][0]["config"])
     row = measured(first)
-    path.write_bytes(dump(replace(row, machine=replace(row.machine, uuid=device["device"]["uuid"]))))
+    named = {name: device["device"][name] for name in ("name", "uuid")}
+    path.write_bytes(dump(replace(row, machine=replace(row.machine, **named))))
     assert main(options) == 0
     again = json.loads(capsys.readouterr().out)
     assert again["measured_already"] == 1
-    assert [trial["config"]["batch"] for trial in again["trials"]] == [4, 16]
+    assert [trial["config"]["batch"] for trial in (*again["trials"], *again["later"])] == [4, 16]
 
 
 def test_a_server_has_the_precision_that_it_has(capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,6 +132,30 @@ def test_rows_of_another_device_of_the_name_are_left_alone(tmp_path: Path, monke
     found = session.place(GPU, None)
     assert found.path.name == "gb10-1234abcd.jsonl"
     assert [row.config.batch for row in found.own] == [1]  # its own row is still known
+
+
+def test_a_processor_without_an_id_is_told_by_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "measurements", lambda: tmp_path)
+    mine, other = (replace(CPU, name=name) for name in ("AMD EPYC 9B14", "Intel(R) N100"))
+    path = tmp_path / "cpu.jsonl"
+    path.write_bytes(dump(on(None, 1, mine.name)))
+    assert (session.place(mine, None).path, len(session.place(mine, None).own)) == (path, 1)
+    found = session.place(other, None)
+    assert (found.path.name, found.own) == ("cpu-intel-r-n100.jsonl", ())
+    machine = session.Machine(device=other, meter=None, no_energy="not here")
+    said = session.published(session.Place(path=path, own=()), [machine])
+    assert said == "nothing for the router: no trial of this device has energy"
+    said = session.published(session.Place(path=path, own=()), [replace(machine, device=mine)])
+    assert said.startswith("The router has no figure of this machine.\nNot for the router: 1 trial of Qwen3-8B (")
+
+
+def test_rows_of_a_server_elsewhere_are_nobody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "measurements", lambda: tmp_path)
+    for device, name in ((CPU, "cpu.jsonl"), (GPU, "gb10.jsonl")):
+        (tmp_path / name).write_bytes(dump(on(None, 1, "not seen: the server at http://192.0.2.1:8000/v1")))
+        found = session.place(device, None)
+        assert (found.path.name, [row.config.batch for row in found.own]) == (name, [1])
+        (tmp_path / name).unlink()
 
 
 def test_rows_go_to_the_checkout_or_to_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
