@@ -197,7 +197,9 @@ class Speed:
 
     @classmethod
     def of(cls, device: Device, rows: Iterable[Measured]) -> Speed:
-        """From rows measured on a device of that name; else an assumption that errs on the slow side."""
+        """From rows measured on a device of that name; else an assumption that errs on the slow side.
+
+        A row whose parameters are not known says nothing of arithmetic; ``origin`` says how many those are."""
         own = [
             row
             for row in rows
@@ -209,19 +211,22 @@ class Speed:
             for row in own
             if row.step_gb is not None and row.step_gb > LEAST_STEP_GB and row.config.precision not in QUANTISED
         ]
+        dense = [row for row in own if row.config.model not in mixtures]
         read = [
             2e-12 * row.weights.parameters * row.prefill.tokens_per_s.mean
-            for row in own
-            if row.weights.parameters is not None and row.config.model not in mixtures
+            for row in dense
+            if row.weights.parameters is not None
         ]
+        unsized = len(dense) - len(read)
+        without = f"; {unsized} without a count of parameters left out" if unsized else ""
         assumed = ASSUMED["cpu" if device.kind == "cpu" else "unified" if device.unified else "own"]
         if not moved or not read:
-            return assumed
+            return replace(assumed, origin=assumed.origin + without)
         return replace(
             assumed,
             gb_per_s=median(moved),
             tflops=median(read),
-            origin=f"{len(own)} earlier trials on {device.name}",
+            origin=f"medians of {len(moved)} and {len(read)} earlier trials on {device.name}{without}",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,10 +102,25 @@ def test_unified_memory_is_shared_with_the_system_and_passes_are_shorter_there()
 
 def test_rates_come_from_the_devices_own_rows() -> None:
     speed = Speed.of(H100, ROWS)
-    assert speed.origin.endswith("earlier trials on NVIDIA H100 80GB HBM3")
+    assert re.fullmatch(r"medians of \d+ and \d+ earlier trials on NVIDIA H100 80GB HBM3", speed.origin)
     assert 1500 < speed.gb_per_s < 3350  # of 3,350 by its data sheet
     assert 300 < speed.tflops < 989
     assert Speed.of(replace(H100, name="NVIDIA H200"), ROWS) == plan.ASSUMED["own"]
+
+
+def test_a_row_without_a_count_of_parameters_is_left_out_of_the_rate_of_arithmetic_and_said() -> None:
+    eight, *_ = (row for row in ROWS if row.config.model == "Qwen3-8B")
+    unsized = replace(eight, weights=replace(eight.weights, parameters=None))
+    both = Speed.of(H100, [eight, unsized])
+    alone = Speed.of(H100, [eight])
+    assert (both.gb_per_s, both.tflops) == (alone.gb_per_s, alone.tflops)
+    assert alone.tflops == pytest.approx(2e-12 * 8190735360 * eight.prefill.tokens_per_s.mean)
+    assert both.origin == (
+        "medians of 2 and 1 earlier trials on NVIDIA H100 80GB HBM3; 1 without a count of parameters left out"
+    )
+    none = Speed.of(H100, [unsized])
+    assert (none.gb_per_s, none.tflops) == (plan.ASSUMED["own"].gb_per_s, plan.ASSUMED["own"].tflops)
+    assert none.origin.endswith("; 1 without a count of parameters left out")
 
 
 def test_a_cpu_measures_the_real_model_alone_or_else_small_shapes() -> None:
