@@ -1,7 +1,7 @@
 """The Zed extension in its own runtime: the component that Zed loads, called as Zed calls it, running the real command.
 
 Needs PyPI's wasmtime and a Rust toolchain with the target wasm32-wasip2, or ZED_COMPONENT naming a component built
-otherwise; ``.ci/zed-extension`` provides either and lets nothing be skipped.
+otherwise, as ``.ci/zed-extension`` builds it; ``.ci/run`` lets nothing be skipped.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def component() -> Iterator[Path]:
 
 def built() -> Path:
     if importlib.util.find_spec("wasmtime") is None:
-        pytest.skip("PyPI's wasmtime is not installed; .ci/zed-extension brings it")
+        pytest.skip("needs PyPI's wasmtime: pip install '.[test]'")
     if named := os.environ.get("ZED_COMPONENT"):
         return Path(named).resolve(strict=True)
     cargo, rustc = shutil.which("cargo"), shutil.which("rustc")
