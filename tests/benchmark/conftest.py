@@ -1,0 +1,24 @@
+"""What the laboratory's tests share: one thread for torch, and SmolLM2 as a checkpoint."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.benchmark import smollm2
+
+# Before torch is imported, and for every process that a test starts. The shapes are small, so that threads would wait
+# for each other longer than they work, and longest on a machine that is busy with other things.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(scope="session")
+def smollm2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SmolLM2's real weights in a folder that transformers loads. Skips where they or torch are not installed."""
+    for needed in ("torch", "transformers", "gguf"):
+        pytest.importorskip(needed, reason="needs the engine: pip install '.[benchmark]'")
+    folder = tmp_path_factory.mktemp("smollm2")
+    smollm2.write_checkpoint(folder)
+    return folder
