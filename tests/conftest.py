@@ -24,7 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def _unskipped(config: pytest.Config, report: pytest.CollectReport | pytest.TestReport) -> None:
-    wanted = ("pip install", "could not import")
+    wanted = ("pip install", "could not import", " brings", "rustup target add")
     if config.option.no_missing_packages and report.skipped and any(each in str(report.longrepr) for each in wanted):
         report.outcome = "failed"
         report.longrepr = str(report.longrepr)
