@@ -431,10 +431,11 @@ def test_eco_wants_a_task_and_no_other_command_is_ours(component: Path, system: 
 
 def test_the_first_word_of_a_task_is_completed(component: Path, system: Path) -> None:
     extension = LoadedExtension(component, Zed(manifest=WITH_SLASH_COMMAND, path=str(system)))
-    assert extension.complete_slash_command("eco", ["re"]) == [
-        ("refactor …", "refactor ", False),
-        ("review …", "review ", False),
-    ]
+    for typed in ("r", "re"):
+        assert extension.complete_slash_command("eco", [typed]) == [
+            ("refactor …", "refactor ", False),
+            ("review …", "review ", False),
+        ]
     assert extension.complete_slash_command("eco", ["Fi"]) == [("fix …", "fix ", False)]
     every = extension.complete_slash_command("eco", [])
     assert len(every) == 6
