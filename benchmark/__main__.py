@@ -95,8 +95,14 @@ COMMANDS = (
         session.run,
         session.RUN_EXAMPLES,
     ),
-    Command("summary", "print what the measurements say", _summary_options, _summary),
-    Command("sensors", "list or log every sensor of this machine", sensors_report.options, sensors_report.run),
+    Command("summary", "print what the measurements say", _summary_options, _summary, summary_report.EXAMPLES),
+    Command(
+        "sensors",
+        "list or log every sensor of this machine",
+        sensors_report.options,
+        sensors_report.run,
+        sensors_report.EXAMPLES,
+    ),
 )
 
 

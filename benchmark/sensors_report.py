@@ -16,6 +16,14 @@ from benchmark import sensors, table
 from benchmark.sweep import seconds
 from ecoroute_mcp.sci import EcoRouteError
 
+EXAMPLES = """examples:
+  python -m benchmark sensors                               every channel with its value and unit, and what is absent
+  python -m benchmark sensors --log log.jsonl --for 10m     log them once a second for ten minutes
+  python -m benchmark sensors --cost                        what that costs here, as a share of a core
+  python -m benchmark sensors --record machine.tsv          record this machine, without serial numbers
+  python -m benchmark sensors --root machine.tsv            list what a recorded machine has
+
+Nothing here needs root. A trial's own log: python -m benchmark run ... --sensors log.jsonl"""
 RATES_S = 1.0
 """Between the two samples of a listing, so that counters have a rate."""
 

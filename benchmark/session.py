@@ -9,6 +9,7 @@ import platform
 import re
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -44,16 +45,22 @@ SWEEP_EXAMPLES = """examples:
 
 Rows are appended to data/measurements/ in a checkout, else to the user's data folder; the plan says which file.
 Ctrl+C ends a run in good order, and the same command goes on from there."""
-RUN_EXAMPLES = """examples:
+RUN_EXAMPLES = f"""examples:
   python -m benchmark run --model Qwen3-8B --batch 1 8 32 128        a published shape, random weights: energy and speed
   python -m benchmark run --model ./SmolLM2.gguf --device cpu        real weights: quality too
+  python -m benchmark run --model Qwen3-8B --occasion 2              a second look at what is measured already
   python -m benchmark run --model Qwen3-4B --precision bf16 int8 nf4 --batch 1 16
   python -m benchmark run --model Qwen3-8B --eager                   without CUDA graphs
   python -m benchmark run --model qwen3 --endpoint http://127.0.0.1:8000/v1 --batch 1 16
                                                                      what a server of this machine really runs
   python -m benchmark run --configs trials.json --output rows.jsonl  any list of configurations
 
-Each trial: cool, warm, idle 3 s, windows of prefill, windows of decode. Joules are the device's own counter's."""
+{textwrap.fill(f"Known shapes: {', '.join(SHAPES)}.", 118)}
+
+Each trial: cool, warm, idle 3 s, windows of prefill, windows of decode. Joules are the device's own energy counter's;
+of polled power where it has none, and the row says so; on a CPU those of its packages by RAPL, where that may be read.
+A row that should not be trusted says why (gates_failed) and stays: a spread too wide, throttling, too hot, others at
+work on the processor, a client too busy to time a server."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +183,12 @@ def sweep_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", nargs="+", default=[], help="measure these first: GGUF file, folder, hub id or known shape"
     )
-    parser.add_argument("--generated", metavar="N", type=int, help="tokens generated for each prompt")
+    parser.add_argument(
+        "--generated",
+        metavar="N",
+        type=int,
+        help="tokens generated for each prompt (default: 256; 64 on a CPU and with unified memory)",
+    )
     parser.add_argument("--memory", metavar="GB", type=float, help="memory to plan with, instead of what is found")
     _shared_options(parser, budget=BUDGET)
 
@@ -283,12 +295,14 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--model", nargs="+", default=[], help="architecture name (random weights), GGUF file, folder or hub id"
     )
     held = [precision for precision in trial.PRECISIONS if precision != "as-served"]
-    parser.add_argument("--precision", nargs="+", choices=held, help="default: bf16")
-    parser.add_argument("--batch", default=[1], help="sequences decoded together", **several)
-    parser.add_argument("--prompt", default=[256], help="tokens of each prompt", **several)
-    parser.add_argument("--generated", default=256, metavar="N", type=int, help="tokens generated for each prompt")
-    parser.add_argument("--repeats", default=10, metavar="N", type=int, help="windows of each phase")
-    parser.add_argument("--window", default="2s", metavar="TIME", help="shortest window")
+    parser.add_argument("--precision", nargs="+", choices=held, help="default: bf16; on a CPU fp32")
+    parser.add_argument("--batch", default=[1], help="sequences decoded together (default: 1)", **several)
+    parser.add_argument("--prompt", default=[256], help="tokens of each prompt (default: 256)", **several)
+    parser.add_argument(
+        "--generated", default=256, metavar="N", type=int, help="tokens generated for each prompt (default: 256)"
+    )
+    parser.add_argument("--repeats", default=10, metavar="N", type=int, help="windows of each phase (default: 10)")
+    parser.add_argument("--window", default="2s", metavar="TIME", help="shortest window (default: 2s)")
     parser.add_argument("--occasion", default=1, metavar="N", type=int, help="2 measures the same again, and so on")
     parser.add_argument(
         "--endpoint", metavar="URL", help="measure a server with the OpenAI protocol; --batch is requests at once"
@@ -333,7 +347,7 @@ def _run(arguments: argparse.Namespace, interruption: Interruption) -> int:
         device = machines[0].device
         configs = wanted or sweep.grid(
             models=arguments.model,
-            precisions=_precisions(arguments),
+            precisions=_precisions(arguments, device),
             batches=arguments.batch,
             prompts=arguments.prompt,
             generated_tokens=arguments.generated,
@@ -355,9 +369,9 @@ def _run(arguments: argparse.Namespace, interruption: Interruption) -> int:
     return _measure(arguments, interruption, entries, target, machines, budget_s)
 
 
-def _precisions(arguments: argparse.Namespace) -> list[trial.Precision]:
+def _precisions(arguments: argparse.Namespace, device: plan.Device) -> list[trial.Precision]:
     if arguments.endpoint is None:
-        return arguments.precision or ["bf16"]
+        return arguments.precision or ["fp32" if device.kind == "cpu" else "bf16"]
     if arguments.precision or arguments.eager:
         raise EcoRouteError("a server holds what it holds: leave out --precision and --eager with --endpoint")
     return ["as-served"]

@@ -6,6 +6,15 @@ from collections.abc import Sequence
 
 from benchmark import summary, table, trial
 
+EXAMPLES = """examples:
+  python -m benchmark summary                       all rows of data/measurements, the bars, and how well they repeat
+  python -m benchmark summary --folder ~/.local/share/ecoroute/measurements
+                                                    those of an installed package
+  python -m benchmark summary --json                every figure, for a program
+
+J per token: gross is all that the device took; net is that less its idle power, measured in the same trial, for as
+long. "of limit" is the share of the copy bandwidth at which a decode step moved the bytes that it must."""
+
 
 def show(files: Sequence[trial.Rows]) -> None:
     """Print the rows of some files, and how well they repeat."""

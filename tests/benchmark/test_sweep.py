@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import pytest
 from benchmark import plan, session, sweep
 from benchmark.__main__ import main
 from benchmark.interruption import Interruption
+from benchmark.shapes import SHAPES
 from benchmark.trial import Machine, Measured, Rejected, TrialConfig, dump, read
 from ecoroute_mcp.sci import EcoRouteError
 from tests.benchmark.test_trial import measured
@@ -49,6 +52,33 @@ def test_help_teaches_the_bare_command_and_run(capsys: pytest.CaptureFixture[str
         assert ended.value.code == 0
         text = capsys.readouterr().out
         assert [words for words in wanted if words not in text] == []
+
+
+@pytest.mark.parametrize("command", ["", "run", "summary", "sensors"])
+def test_the_examples_of_a_help_name_options_and_shapes_that_there_are(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    helps: dict[str, str] = {}
+    for name in ("", "run", "summary", "sensors"):
+        with pytest.raises(SystemExit):
+            main([*name.split(), "--help"])
+        helps[name] = capsys.readouterr().out
+    examples = re.findall(r"^  python -m benchmark(.*?)(?:   .*)?$", helps[command], re.MULTILINE)
+    assert len(examples) >= 3
+    for example in examples:
+        words: list[str] = example.split()
+        own = words[0] if words and words[0] in helps else ""
+        options = {word for word in words if word.startswith("--")} - {"--help"}
+        assert [option for option in options if f"  {option}" not in helps[own]] == [], example
+        shapes = [word for word in words if word.startswith("Qwen3-")]
+        assert set(shapes) <= set(SHAPES), example
+
+
+def test_a_grid_on_a_cpu_is_of_32_bits_unless_told() -> None:
+    untold = argparse.Namespace(endpoint=None, precision=None, eager=False)
+    told = argparse.Namespace(endpoint=None, precision=["bf16"], eager=False)
+    assert [session._precisions(untold, device) for device in (CPU, GPU)] == [["fp32"], ["bf16"]]
+    assert session._precisions(told, CPU) == ["bf16"]
 
 
 def test_options_before_a_command_are_refused_not_dropped(capsys: pytest.CaptureFixture[str]) -> None:
