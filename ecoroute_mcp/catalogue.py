@@ -195,6 +195,8 @@ class MeasuredEnergy:
     """Decode energy of one deployment in steady state: joules per output token on the accelerators alone.
 
     ``batch`` is the mean number of sequences decoded at once, ``tokens_per_s`` the throughput of all of them together.
+    A written token attends to ``context_tokens`` in the mean; the reading of ``prompt_per_output`` tokens for each
+    token written is inside the joules.
     """
 
     model: str
@@ -202,6 +204,8 @@ class MeasuredEnergy:
     devices: int
     precision: Precision
     batch: float
+    context_tokens: float
+    prompt_per_output: float
     decode_j_per_token: Estimate
     tokens_per_s: float
     workload: str
@@ -236,16 +240,58 @@ class LocalEnergy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EnergyLaw:
-    """Joules per output token of a deployment that nobody measured, from what is known of it, on one device.
+class Structure:
+    """What the energy law takes a model to look like inside, from its parameter counts alone (in 1e9).
 
-    ``coefficients`` belong to the terms of :func:`ecoroute_mcp.energy.features`, in their order; a prediction's
-    interval is ``residual_factor`` around it. ``hosted`` marks the one law used for models whose hardware is unknown.
+    ``shared_share``: share of a mixture's active parameters that every token uses, experts apart. A token's KV cache
+    takes ``cache_gb`` x active ** ``cache_power`` GB, in a recurrent hybrid ``recurrent_cache_share`` of that and
+    ``state_gb`` of state read and written per step. A model has ``layers`` x total ** ``layers_power`` layers.
     """
 
-    form: str
+    shared_share: float
+    cache_gb: float
+    cache_power: float
+    recurrent_cache_share: float
+    state_gb: float
+    layers: float
+    layers_power: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coefficients:
+    """How much of its full power, times how much more than the ideal time, a device spends on each term of the law.
+
+    1 is TDP for the time that :func:`ecoroute_mcp.energy.features` gives; the terms are explained there.
+    """
+
+    step: float
+    weights: float
+    narrow: float
+    cache: float
+    state: float
+    arithmetic: float
+    prefill: float
+    sequence: float
+    collectives: float
+    experts: float
+    host: float
+
+
+ANY_DEVICE = "any"
+"""The law fitted on all measured devices together, for those that nobody measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnergyLaw:
+    """Joules per token of a deployment that nobody measured, from what is known of it, on one device or on any.
+
+    A prediction's interval is ``residual_factor`` around it, ``n`` the measurements behind the coefficients.
+    ``hosted`` marks the one law used for models whose hardware is unknown. Written by ``python -m benchmark fit``.
+    """
+
     device: str
-    coefficients: tuple[float, ...]
+    coefficients: Coefficients
+    structure: Structure
     residual_factor: Estimate
     n: int
     validation: str
@@ -307,7 +353,6 @@ class Catalogue:
             ("quality", "model", "models", "id"),
             ("measured_energy", "model", "models", "id"),
             ("measured_energy", "device", "energy_laws", "device"),
-            ("energy_laws", "device", "devices", "id"),
             ("local_energy", "model", "models", "id"),
             ("models", "provider", "providers", "id"),
             ("task_kinds", "min_tier", "tiers", "tier"),
@@ -320,6 +365,10 @@ class Catalogue:
             for row in getattr(self, table):
                 if getattr(row, name) not in valid:
                     yield f"{table}: {name} {getattr(row, name)!r} is not in {target}"
+        devices = {device.id for device in self.devices} | {ANY_DEVICE}
+        for law in self.energy_laws:
+            if law.device not in devices:
+                yield f"energy_laws: device {law.device!r} is not in devices"
         if self.local_energy and THIS_MACHINE not in {provider.id for provider in self.providers}:
             yield f"local_energy: data/providers.csv lacks the row {THIS_MACHINE!r}, where its models are served"
         named: dict[str, str] = {}
@@ -348,7 +397,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "tiers": ("tier",),
     "quality": ("model", "effort"),
     "measured_energy": ("model", "device", "devices", "precision", "batch", "workload", "stack"),
-    "energy_laws": ("form", "device"),
+    "energy_laws": ("device",),
     "local_energy": ("model", "precision", "batch", "prompt_tokens", "device_name", "device_uuid"),
 }
 """What tells the rows of each table apart."""

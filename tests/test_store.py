@@ -10,7 +10,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 import types
 import typing
 from collections.abc import Iterator
@@ -206,7 +205,7 @@ def test_a_link_is_followed_and_stays_a_link(tmp_path: Path) -> None:
     assert store.load(target) == store.load(link) == EMPTY
 
 
-def test_loading_the_size_of_the_real_catalogue_is_quick(tmp_path: Path) -> None:
+def test_a_catalogue_of_the_real_size_is_loaded_whole(tmp_path: Path) -> None:
     path = tmp_path / "eco.db"
     models = tuple(
         replace(SMALL.models[0], id=f"acme/{number}", params_active_b=INTENSITY, params_note="x" * 80)
@@ -216,13 +215,7 @@ def test_loading_the_size_of_the_real_catalogue_is_quick(tmp_path: Path) -> None
     grids = tuple(replace(SMALL.grids[0], zone=f"Z{number}") for number in range(1500))
     large = replace(SMALL, models=models, aliases=aliases, grids=grids)
     store.save(large, path, "f1")
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        loaded = store.load(path, fingerprint="f1")
-        times.append(time.perf_counter() - start)
-    assert loaded == large
-    assert min(times) < 0.060
+    assert store.load(path, fingerprint="f1") == large
 
 
 # Files that can be made again.

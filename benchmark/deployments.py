@@ -1,0 +1,134 @@
+"""Deployments out of tables: a model's sizes, a device by any of its names, a precision, a batch, a workload."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from benchmark.curate.energy import PROMPT_TOKENS, host_bound
+from ecoroute_mcp.catalogue import Device
+from ecoroute_mcp.energy import Deployment
+from ecoroute_mcp.sci import EcoRouteError, shown
+
+
+def devices(data: Path) -> dict[str, Device]:
+    """The rows of data/devices.csv as far as the law needs them, by id."""
+    return {
+        row["id"]: Device(
+            id=row["id"],
+            tdp_w=float(row["tdp_w"]),
+            memory_gb=float(row["memory_gb"]),
+            bandwidth_gb_per_s=float(row["bandwidth_gb_per_s"]),
+            bf16_dense_tflops=float(row["bf16_dense_tflops"]) if row["bf16_dense_tflops"] else None,
+            nvml_names=tuple(filter(None, row["nvml_names"].split("|"))),
+            sources=tuple(row["sources"].split("|")),
+        )
+        for row in table(data / "devices.csv")
+    }
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(line for line in file if not line.startswith("#")))
+
+
+def named_device(name: str, known: Mapping[str, Device]) -> tuple[Device, str]:
+    """The device of a usual spelling, and a remark where it fits several. Raises EcoRouteError where none fits."""
+    wanted = re.sub(r"[^a-z0-9]+", " ", name.lower()).split()
+    wanted = [word for word in wanted if word not in ("nvidia", "tensor", "core", "gpu", "geforce")]
+    fitting = []
+    for device in known.values():
+        spellings = [device.id, *device.nvml_names]
+        words = {word for each in spellings for word in re.sub(r"[^a-z0-9]+", " ", each.lower()).split()}
+        if name in spellings or (wanted and all(word in words for word in wanted)):
+            fitting.append(device)
+    exact = [device for device in fitting if name in (device.id, *device.nvml_names)]
+    if not fitting:
+        raise EcoRouteError(f"unknown GPU {shown(name)!r}: data/devices.csv has {', '.join(known)}")
+    chosen = (exact or fitting)[0]
+    return chosen, f"{name} taken as {chosen.id}" if not exact and len(fitting) > 1 else ""
+
+
+PRECISION_BYTES = {
+    "fp32": 4.0,
+    "float32": 4.0,
+    "bf16": 2.0,
+    "bfloat16": 2.0,
+    "fp16": 2.0,
+    "float16": 2.0,
+    "half": 2.0,
+    "fp8": 1.0,
+    "int8": 1.0,
+    "w8a8": 1.0,
+    "mxfp4": 0.53,  # 4 bits and one 8-bit scale for 32 of them
+    "nvfp4": 0.5625,  # 4 bits and one 8-bit scale for 16 of them
+    "fp4": 0.5625,
+    "int4": 0.53,
+    "nf4": 0.53,
+    "awq": 0.53,
+    "gptq": 0.53,
+}
+
+
+def read(cells: Mapping[str, str], known: Mapping[str, Device]) -> tuple[Deployment, str]:
+    """A deployment from a row's cells, and remarks on what was assumed. Raises EcoRouteError naming the cell to mend.
+
+    Needed: total_params_b, gpu, avg_batch (else max_num_seqs). Used where given: active_params_b (absent: dense),
+    n_gpus (1), precision (bf16), avg_output_len and task (their prompt and context), architecture. Outcomes such as
+    tokens_per_s and avg_power_w are never looked at.
+    """
+    remarks = []
+    total_b = _number(cells, "total_params_b")
+    if total_b is None:
+        raise EcoRouteError("total_params_b is missing")
+    active_b = _number(cells, "active_params_b")
+    batch = _number(cells, "avg_batch")
+    if batch is None:
+        batch = _number(cells, "max_num_seqs")
+        if batch is None:
+            raise EcoRouteError("avg_batch is missing")
+        remarks.append("avg_batch taken as max_num_seqs")
+    if not cells.get("gpu"):
+        raise EcoRouteError("gpu is missing")
+    device, remark = named_device(cells["gpu"], known)
+    remarks += [remark] if remark else []
+    precision = (cells.get("precision") or "bf16").strip().lower()
+    if precision not in PRECISION_BYTES:
+        raise EcoRouteError(f"unknown precision {shown(precision)!r}: one of {', '.join(PRECISION_BYTES)}")
+    task = cells.get("task") or ""
+    written = _number(cells, "avg_output_len")
+    read = PROMPT_TOKENS.get(task)
+    if task and read is None:
+        remarks.append(f"prompt length of task {shown(task)!r} not known: taken as none")
+    count = _number(cells, "n_gpus")
+    return (
+        Deployment(
+            device=device,
+            devices=1 if count is None else int(count),
+            params_total_b=total_b,
+            params_active_b=total_b if active_b is None else active_b,
+            bytes_per_param=PRECISION_BYTES[precision],
+            batch=max(batch, 1.0),
+            context_tokens=(read or 0.0) + (written or 0.0) / 2,
+            prompt_per_output=read / written if read and written else 0.0,
+            recurrent="mamba" in (cells.get("architecture") or "").lower(),
+            host_bound=host_bound(cells),
+        ),
+        "; ".join(remarks),
+    )
+
+
+def _number(cells: Mapping[str, str], name: str) -> float | None:
+    text = (cells.get(name) or "").strip()
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise EcoRouteError(f"{name} must be a positive number, not {shown(text)!r}")
+    return value
