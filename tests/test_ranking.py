@@ -346,7 +346,7 @@ def test_defaults_hold_when_a_request_does_not_say_and_are_named(small: Catalogu
         (Request(task=TASK, current_model="claude-sonet-4.5"), "Did you mean"),
         (Request(task=TASK, candidates=()), "candidates is empty"),
         (Request(task=TASK, candidates=("nonsense-model",)), "no model is called 'nonsense-model'"),
-        (Request(task=TASK, candidates=("o3-pro",)), "none of the candidates can be ranked"),
+        (Request(task=TASK, candidates=("seed-2.0-pro",)), "none of the candidates can be ranked"),
         (Request(task=TASK, candidates=("gpt-5:minimal",)), "was not benchmarked at effort minimal: leave the effort"),
         (Request(task=TASK, max_cost_usd=0.0), "positive number of dollars"),
         (Request(task=TASK, max_cost_usd=math.nan), "positive number of dollars"),

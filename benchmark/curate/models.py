@@ -3,7 +3,8 @@
 Upstream: ``models.csv`` (one row per model, cross-checked over the catalogues its ``sources`` column names),
 ``model_corrections.csv`` (cells of it that are wrong, each with the page that shows it) and ``model_aliases.csv``
 (how those catalogues spell the models). What is not certain is left out: a release date that is only an upper bound,
-open weights taken over from another member of the family, a price of zero.
+open weights taken over from another member of the family, a price of zero. Parameters that nobody publishes or
+estimates come from :mod:`benchmark.curate.sizes`, and say so; a count that a source gives is never replaced.
 
 The alias table keeps only what :mod:`ecoroute_mcp.identity` cannot reach by rule, in its barest form, so that every
 wrapped spelling of it resolves too.
@@ -13,10 +14,12 @@ from __future__ import annotations
 
 import csv
 import datetime
+import functools
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from benchmark.curate.sizes import Regression, Study
 from ecoroute_mcp.catalogue import Ability, Alias, Availability, Model
 from ecoroute_mcp.identity import Identity, core, has_known_route
 from ecoroute_mcp.sci import Basis, EcoRouteError, Estimate
@@ -57,16 +60,42 @@ _ANOTHER_MODEL = re.compile(
 
 _NO_PARAMETERS = "no parameter count published or estimated by any source we read"
 
+_DEAR_USD_PER_MTOK = 1.0
+"""The dearest sixth of the models with published sizes costs more; most closed models without any do."""
+
 
 def tables(upstream: Path) -> dict[str, list[dict[str, str]]]:
     """File name -> rows of ``models.csv``, ``sources_models.csv`` and ``aliases.csv``. Deterministic."""
     models, sources = [], []
+    study = _study(upstream)
     spellings = list(rows(upstream / "model_aliases.csv"))
     for row in corrected(upstream):
-        models.append(_model(row))
+        models.append(_model(row, study))
         if row["params_source"]:
             sources.append(_parameter_source(row))
+    sources.extend(_regression_source(regression) for regression in study.regressions)
     return {"models.csv": models, "sources_models.csv": sources, "aliases.csv": _aliases(models, spellings)}
+
+
+def notes(upstream: Path) -> dict[str, list[str]]:
+    """Comments for ``models.csv``: the regressions behind estimated sizes, and how they stand to EcoLogits' figures."""
+    study = _study(upstream)
+    return {
+        "models.csv": [
+            *(f"{regression.formula}: {regression.figures}" for regression in study.regressions),
+            *(f"beside EcoLogits (no input): {agreement.figures}" for agreement in study.agreements),
+            *(
+                f"{found.shapes} shapes above {found.usd_per_mtok:g} USD from those below, {found.target}: true over "
+                f"predicted {found.bias:.2f} (geometric mean), median factor {found.median_factor:.2f}"
+                for found in study.extrapolations(_DEAR_USD_PER_MTOK)
+            ),
+        ]
+    }
+
+
+@functools.lru_cache(maxsize=1)
+def _study(upstream: Path) -> Study:
+    return Study(corrected(upstream))
 
 
 def rows(path: Path) -> Iterable[dict[str, str]]:
@@ -99,9 +128,9 @@ def _name(spelling: str) -> str:
     return re.sub(r":free$", "", spelling.lower().rpartition("/")[2])
 
 
-def _model(row: dict[str, str]) -> dict[str, str]:
+def _model(row: dict[str, str], study: Study) -> dict[str, str]:
     published = [word for word in row["sources"].split(";") if word]
-    parameters = {} if not row["params_total_b"] else _parameters(row)
+    parameters = _parameters(row) | _sized(row, study)
     price_note = _price_note(row)
     priced = float(row["price_in_usd_per_mtok"] or 0) > 0 and float(row["price_out_usd_per_mtok"] or 0) > 0
     return {
@@ -126,7 +155,7 @@ def _model(row: dict[str, str]) -> dict[str, str]:
             for field in ("params_total_b", "params_active_b", "params_active_prefill_b")
             for end in ("low", "mid", "high", "sources")
         },
-        "params_note": _parameters_note(row),
+        "params_note": _parameters_note(row, study),
         "abilities": "|".join(_abilities(row)),
     }
 
@@ -169,18 +198,29 @@ def _parameters(row: dict[str, str]) -> dict[str, dict[str, str]]:
     return fields
 
 
+def _sized(row: dict[str, str], study: Study) -> dict[str, dict[str, str]]:
+    """The counts that no source gives, to three digits; each cites its regression and what that was applied to."""
+    fields: dict[str, dict[str, str]] = {}
+    for target, size in study.sizes(row).items():
+        applied_to = {
+            "price": _CATALOGUES.get(row["price_source"], ""),
+            "context": "",
+            "total": f"params:{bare(row['id'])}",
+        }
+        cited = [size.regression.source, *filter(None, (applied_to[name] for name in size.regression.names))]
+        ends = {"low": size.low, "mid": size.mid, "high": size.high}
+        fields[target] = {name: _number(f"{end:.3g}") for name, end in ends.items()} | {"sources": "|".join(cited)}
+    return fields
+
+
 def _cells(value: Estimate) -> dict[str, str]:
     ends = {"low": value.low, "mid": value.mid, "high": value.high}
     return {name: _number(end) for name, end in ends.items()} | {"sources": "|".join(value.sources)}
 
 
-def _parameters_note(row: dict[str, str]) -> str:
-    if not row["params_total_b"]:
-        return _NO_PARAMETERS
+def _parameters_note(row: dict[str, str], study: Study) -> str:
     if not row["params_active_b"]:
-        if row["params_kind"] == "estimate":
-            return "total only: the statement it rests on gives no active parameters"
-        return "total only: the page it rests on gives no active parameters"
+        return _sized_note(row, study)
     if row["id"] == "deepseek/deepseek-v4.1-flash":
         return "activates 8 B of 552 B in prefill and 16 B in decode"
     if row["params_kind"] == "estimate":
@@ -191,6 +231,25 @@ def _parameters_note(row: dict[str, str]) -> str:
     if "dense assumed" in row["params_source"]:
         return "total from the vendor's model id; dense is assumed"
     return ""
+
+
+def _sized_note(row: dict[str, str], study: Study) -> str:
+    given = _NO_PARAMETERS
+    if row["params_total_b"]:
+        page = "statement" if row["params_kind"] == "estimate" else "page"
+        given = f"total only: the {page} it rests on gives no active parameters"
+    sizes = study.sizes(row)
+    if not sizes:
+        lacking = "the catalogues disagree on its price" if row["price_conflict"] == "True" else "it has no price"
+        return f"{given}; {lacking}, so that none can be inferred either"
+    traits = dict.fromkeys(name for size in sizes.values() for name in size.regression.names)
+    remarks = [given, f"inferred from {' and '.join(traits)}, within a wide factor (see its source)"]
+    remarks += [f"its {name} lies beyond those of all models that the regression knows" for name in study.doubts(row)]
+    remarks += ["the price is a preview's"] if "preview" in row["id"] else []
+    remarks += (
+        ["the price is what OpenRouter lists"] if "price" in traits and row["price_source"] == "openrouter" else []
+    )
+    return "; ".join(remarks)
 
 
 def _fits(row: dict[str, str]) -> bool:
@@ -244,7 +303,7 @@ def _parameter_source(row: dict[str, str]) -> dict[str, str]:
     basis: Basis
     if row["params_kind"] == "estimate" or "dense assumed" in text:
         basis = "estimated"
-    elif row["open_weights"] == "True" and (url is not None or "vendor model id" in text):
+    elif row["open_weights"] == "True" and "third party" not in text and (url or "vendor model id" in text):
         basis = "vendor_reported"
     else:
         basis = "published"
@@ -255,6 +314,17 @@ def _parameter_source(row: dict[str, str]) -> dict[str, str]:
         "basis": basis,
         "licence": "MPL-2.0" if "EcoLogits" in text else "",
         "note": re.sub(r"https?://", "", text),
+    }
+
+
+def _regression_source(regression: Regression) -> dict[str, str]:
+    return {
+        "id": regression.source,
+        "url": "data/README.md#models",
+        "retrieved_on": TODAY.isoformat(),
+        "basis": "estimated",
+        "licence": "MIT",
+        "note": f"{regression.formula} (parameters in 1e9, USD per 1e6 tokens); {regression.figures}",
     }
 
 

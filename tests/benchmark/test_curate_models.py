@@ -74,7 +74,8 @@ def test_parameters_hold_together(models: dict[str, dict[str, str]]) -> None:
             if all(ends):
                 low, mid, high = map(float, ends)
                 assert 0 < low <= mid <= high
-                assert row[f"{field}.sources"] == f"params:{row['id']}"
+                first = row[f"{field}.sources"].split("|")[0]
+                assert first == f"params:{row['id']}" or first.startswith(f"regression:{field}:")
         if row["params_active_b.mid"]:
             assert float(row["params_active_b.high"]) <= float(row["params_total_b.high"])
         else:
@@ -103,7 +104,8 @@ def test_rows_by_hand(models: dict[str, dict[str, str]]) -> None:
     assert [flash[f"params_active_prefill_b.{end}"] for end in ("low", "mid", "high")] == ["8", "8", "8"]
     assert models["command-a"]["params_total_b.mid"] == "111"  # upstream had Command A+
     grok = models["grok-4.5"]
-    assert (grok["params_total_b.mid"], grok["params_active_b.mid"]) == ("1500", "")
+    assert (grok["params_total_b.mid"], grok["params_total_b.high"]) == ("1500", "1500")  # stated, not inferred
+    assert models["qwen3.8-max"]["params_active_b.mid"] == "95"  # upstream had none
     assert models["gpt-6.1-terra"]["open_weights"] == ""  # taken over from the family, not known
     assert models["devstral-small-2"]["price_in_usd_per_mtok"] == ""  # a free tier's zero is no price
     assert models["codestral-2508"]["released_on"] == ""  # the day it was first seen is not its release
@@ -130,14 +132,18 @@ def test_availability(models: dict[str, dict[str, str]], model_id: str, availabi
 
 def test_every_source_of_parameters_says_how_strong_it_is(tables: dict[str, list[dict[str, str]]]) -> None:
     sources = {row["id"]: row for row in tables["sources_models.csv"]}
-    assert len(sources) == 173
+    assert len(sources) == 181
     assert sources["params:qwen3-8b"]["basis"] == "vendor_reported"
     assert sources["params:qwen3-8b"]["url"] == "https://huggingface.co/Qwen/Qwen3-8B"
     assert sources["params:qwen3-8b"]["retrieved_on"] == "2026-08-22"
     assert sources["params:claude-opus-5"]["basis"] == "estimated"
     assert sources["params:granite-4.2-8b"]["basis"] == "estimated"  # dense is assumed
     assert sources["params:glm-5.3-flash"]["basis"] == "published"  # a third party's page
-    assert all(row["url"].startswith("https://") for row in sources.values())
+    assert sources["params:laguna-xs-2.1"]["basis"] == "published"  # another's, of open weights
+    regression = sources["regression:params_active_b:price+context"]
+    assert regression["basis"] == "estimated"
+    assert "Each maker left out in turn" in regression["note"]
+    assert all(row["url"].startswith("https://") for id_, row in sources.items() if id_.startswith("params:"))
 
 
 def test_every_carried_upstream_spelling_resolves(tables: dict[str, list[dict[str, str]]]) -> None:
