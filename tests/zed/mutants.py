@@ -99,7 +99,7 @@ MUTANTS = [
     *_of(
         "wrong precedence",
         "lib.rs",
-        ("the user's settings beat the project's", "ContextServerSettings::for_project(SERVER, project)?.settings",
+        ("the settings are not asked for", "ContextServerSettings::for_project(SERVER, project)?.settings",
          "ContextServerSettings::for_project(SERVER, project).map(|_| None)?"),
         ("/eco forgets what the server was started with", "self.launches.insert(worktree, launch.clone());",
          "let _ = (worktree, launch.clone());"),
