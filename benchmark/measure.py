@@ -141,7 +141,6 @@ def measure(
 
     _for_at_least(WARM_S if meter is not None else 0.0, generate)
     course = _course(config, read, generate, guard, meter)
-    unavailable = dict(meter.identity.unavailable) if meter is not None else {"energy": no_energy or "no meter"}
     polled_only = meter is not None and "energy_j" in meter.identity.unavailable
     trace, idle = course.trace, course.idle
     prefill = Phase.of([stretch.metered(trace, polled_only) for stretch in course.readings])
@@ -151,18 +150,9 @@ def measure(
     conditions = _conditions(trace, [span for stretch in stretches for span in stretch.spans])
     hottest_c = [c for stretch in stretches if (c := stretch.hottest_c(trace)) is not None]
     idle_j = None if idle is None else trace.polled_j(*idle) if polled_only else trace.energy_j(*idle)
-    if course.others is not None:
-        when = "" if config.endpoint is None else ", as far as an idle server tells"
-        unavailable["alone"] = (
-            f"a package's energy is every process's: others took {course.others:.1%} of the busy time{when}"
-        )
     step_bytes = engine.step_bytes(config.prompt_tokens + config.generated_tokens / 2)
-    if config.endpoint is not None:
-        unavailable["memory_used_gb"] = "what a server reserves is not what it uses"
     fraction = None
-    if step_bytes is None:
-        unavailable |= dict.fromkeys(("step_gb", "bandwidth_fraction"), "the bytes that a step must move are not known")
-    elif copy_gb_per_s is not None:
+    if step_bytes is not None and copy_gb_per_s is not None:
         fraction = step_bytes / 1e9 / copy_gb_per_s / statistics.fmean(steps)
     return Measured(
         config=config,
@@ -181,7 +171,10 @@ def measure(
         memory_used_gb=engine.memory_used_gb(),
         conditions=conditions,
         quality=quality,
-        unavailable=unavailable,
+        unavailable={
+            **(meter.identity.unavailable if meter is not None else {"energy": no_energy or "no meter"}),
+            **_unavailable(config, course.others, step_bytes),
+        },
         gates_failed=(
             *gates_failed(prefill, decode, conditions, metered=meter is not None),
             *too_hot(hottest_c, guard.limit_c),
@@ -426,6 +419,19 @@ def _conditions(trace: Trace, spans: Sequence[Span]) -> Conditions:
         memory_mhz_mean=statistics.fmean(memory) if memory else None,
         throttled_s=throttled_s,
     )
+
+
+def _unavailable(config: TrialConfig, others: float | None, step_bytes: float | None) -> dict[str, str]:
+    """What a trial does not give, beside what its meter does not, and why."""
+    missing = {}
+    if others is not None:
+        when = "" if config.endpoint is None else ", as far as an idle server tells"
+        missing["alone"] = f"a package's energy is every process's: others took {others:.1%} of the busy time{when}"
+    if config.endpoint is not None:
+        missing["memory_used_gb"] = "what a server reserves is not what it uses"
+    if step_bytes is None:
+        missing |= dict.fromkeys(("step_gb", "bandwidth_fraction"), "the bytes that a step must move are not known")
+    return missing
 
 
 def _machine(config: TrialConfig, meter: Meter | None, software: dict[str, str]) -> Machine:
