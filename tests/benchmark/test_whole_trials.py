@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import time
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def test_a_metered_trial_bills_windows_alone_and_counts_exact_tokens(monkeypatch
     monkeypatch.setattr(measuring, "IDLE_SETTLE_S", 0.3)
     monkeypatch.setattr(measuring, "WARM_S", 0.1)
     engine = Engine(CONFIG)
+    begin = time.perf_counter()
     trial = measure(
         CONFIG,
         engine,
@@ -57,6 +59,7 @@ def test_a_metered_trial_bills_windows_alone_and_counts_exact_tokens(monkeypatch
         copy_gb_per_s=20.0,
         quality=None,
     )
+    seconds = time.perf_counter() - begin
     assert trial.energy_source == "counter"
     assert trial.machine.name == "NVIDIA H100 80GB HBM3"
     assert len(trial.prefill.windows) == len(trial.decode.windows) == 3
@@ -65,10 +68,11 @@ def test_a_metered_trial_bills_windows_alone_and_counts_exact_tokens(monkeypatch
     for window in trial.decode.windows:
         assert window.tokens % (2 * 7) == 0  # the first of eight tokens is the prefill's
     for window in (*trial.prefill.windows, *trial.decode.windows):
-        assert 0.3 <= window.seconds < 0.5
+        assert 0.3 <= window.seconds
         assert window.energy_j is not None
         assert 60 < window.energy_j / window.seconds < 750  # the watts of the recording, idle or loaded
         assert window.updates >= 2
+    assert sum(window.seconds for window in (*trial.prefill.windows, *trial.decode.windows)) < seconds
     assert trial.idle_w is not None
     assert 60 < trial.idle_w < 750
     assert trial.step_ms["p50"] <= trial.step_ms["p90"] <= trial.step_ms["p99"] <= trial.step_ms["max"]
