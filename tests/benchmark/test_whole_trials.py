@@ -68,7 +68,7 @@ def test_a_metered_trial_bills_windows_alone_and_counts_exact_tokens(monkeypatch
     for window in trial.decode.windows:
         assert window.tokens % (2 * 7) == 0  # the first of eight tokens is the prefill's
     for window in (*trial.prefill.windows, *trial.decode.windows):
-        assert 0.3 <= window.seconds
+        assert window.seconds >= 0.3
         assert window.energy_j is not None
         assert 60 < window.energy_j / window.seconds < 750  # the watts of the recording, idle or loaded
         assert window.updates >= 2
