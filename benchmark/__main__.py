@@ -9,7 +9,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark import curate, scale, scale_report, sensors_report, session, summary, summary_report, trial
+from benchmark import (
+    curate,
+    law_report,
+    prediction,
+    scale,
+    scale_report,
+    sensors_report,
+    session,
+    summary,
+    summary_report,
+    trial,
+)
 from ecoroute_mcp.refresh import packaged_data
 from ecoroute_mcp.sci import EcoRouteError
 
@@ -94,6 +105,14 @@ COMMANDS = (
         session.options,
         session.run,
         session.RUN_EXAMPLES,
+    ),
+    Command("fit", "fit and validate the energy law", law_report.options, law_report.run, law_report.EXAMPLES),
+    Command(
+        "predict",
+        "predict the energy of models that nobody measured",
+        prediction.options,
+        prediction.run,
+        prediction.EXAMPLES,
     ),
     Command("summary", "print what the measurements say", _summary_options, _summary, summary_report.EXAMPLES),
     Command(

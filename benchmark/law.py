@@ -78,8 +78,8 @@ SMALL_B, LARGE_B = 40.0, 100.0
 COVERAGE = 0.9
 
 FAMILIES = {
-    "Qwen3 dense": r"Qwen/Qwen3-\d+B$",
-    "Qwen3 mixtures": r"Qwen/Qwen3-(Coder-)?\d+B-A\d+B",
+    "Qwen3 dense": r"Qwen/Qwen3-(VL-)?\d+B(-Instruct)?$",
+    "Qwen3 mixtures": r"Qwen/Qwen3-(Coder-|VL-|Omni-)?\d+B-A\d+B",
     "DeepSeek": r"deepseek-ai/",
     "Llama 3": r"meta-llama/Llama-3",
     "Llama 4": r"meta-llama/Llama-4",
@@ -113,13 +113,13 @@ Predictor = Callable[[Sequence[Row], Sequence[Row]], "np.ndarray[Any, Any]"]
 # -- rows
 
 
-def measured_rows(data: Path) -> list[Row]:
-    """ML.ENERGY's text rows in data/upstream. Raises EcoRouteError for a model that no family of FAMILIES fits."""
+def measured_rows(data: Path, workloads: Sequence[str] = TEXT_WORKLOADS) -> list[Row]:
+    """ML.ENERGY's rows in data/upstream. Raises EcoRouteError for a model that no family of FAMILIES fits."""
     known = deployments.devices(data)
     rows = []
     with (data / "upstream" / UPSTREAM).open(encoding="utf-8", newline="") as file:
         for cells in csv.DictReader(file):
-            if cells["task"] in TEXT_WORKLOADS:
+            if cells["task"] in workloads:
                 deployment, _ = deployments.read(cells, known)
                 rows.append(
                     Row(
@@ -140,13 +140,13 @@ def family(model: str) -> str:
     raise EcoRouteError(f"benchmark/law.py's FAMILIES names no family of {shown(model)!r}: add one, else it is split")
 
 
-def own_rows(data: Path) -> list[Row]:
-    """This project's trials in data/measurements at 16 bits and with CUDA graphs, decode alone; the model's family is
-    its name."""
+def own_rows(data: Path, files: Sequence[Path] | None = None) -> list[Row]:
+    """Trials in these files (None: this project's, in data/measurements) at 16 bits and with CUDA graphs, decode alone;
+    the model's family is its name."""
     known = deployments.devices(data)
     active = {row["id"]: row["params_active_b.mid"] for row in deployments.table(data / "models.csv")}
     rows = []
-    for path in sorted((data / "measurements").glob("*.jsonl")):
+    for path in sorted((data / "measurements").glob("*.jsonl")) if files is None else files:
         for measured in trial.read(path).measured:
             config, joules = measured.config, measured.decode.j_per_token
             device = deployments.named_device(measured.machine.name, known)[0]
@@ -316,6 +316,66 @@ def stack_factor(fitted: Mapping[str, Coefficients], rows: Sequence[Row]) -> tup
     return math.exp(middle), ratios - middle
 
 
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """How one machine and its stack stand to the law: joules over the law's, and the spread of a further model's."""
+
+    factor: float
+    half_width_log: float
+    models: int
+
+
+def calibrated(rows: Sequence[Row], predicted_j: Sequence[float], half_log: float) -> Calibration:
+    """A machine's own factor, shrunk towards the law: few models move it little, and narrow the interval little.
+
+    Errors of a model's rows count as their mean. A model errs on a machine with variance s2 around the machine's
+    factor, which errs with that of a family not seen, t2 (``half_log`` is 1.645 of its root): normal with normal, s2
+    from the models there and one more of t2. Raises EcoRouteError without rows.
+    """
+    if not rows:
+        raise EcoRouteError("there is nothing to calibrate on: measure a model first, `python -m benchmark`")
+    of_model: dict[str, list[float]] = {}
+    for row, joules in zip(rows, predicted_j, strict=True):
+        of_model.setdefault(row.model, []).append(math.log(row.j_per_token / joules))
+    means = [float(np.mean(errors)) for errors in of_model.values()]
+    count, mean = len(means), float(np.mean(means))
+    z = float(stats.norm.ppf((1 + COVERAGE) / 2))
+    t2 = (half_log / z) ** 2
+    s2 = (sum((each - mean) ** 2 for each in means) + t2) / count
+    weight = count / (count + s2 / t2)
+    variance = s2 + t2 * (1 - weight)
+    return Calibration(
+        factor=math.exp(weight * mean),
+        half_width_log=min(half_log, float(stats.t.ppf((1 + COVERAGE) / 2, count)) * math.sqrt(variance)),
+        models=count,
+    )
+
+
+def _calibration_check(rows: Sequence[Row], fitted: Mapping[str, Coefficients], half: float) -> dict[str, Any]:
+    """A machine's models left out in turn: the law alone, and calibrated on the other models there."""
+    found = {}
+    for device in sorted({row.device for row in rows}):
+        here = [row for row in rows if row.device == device]
+        alone, with_others, inside = [], [], 0
+        for model in sorted({row.model for row in here}):
+            others = [row for row in here if row.model != model]
+            if not others:
+                continue
+            machine = calibrated(others, [_apply(fitted, row.deployment) for row in others], half)
+            for row in here:
+                if row.model == model:
+                    error = math.log(row.j_per_token / _apply(fitted, row.deployment))
+                    alone.append(error)
+                    with_others.append(error - math.log(machine.factor))
+                    inside += bool(abs(with_others[-1]) <= machine.half_width_log)
+        if alone:
+            found[device] = {
+                "law alone": _figures(np.array(alone)),
+                "calibrated": {**_figures(np.array(with_others)), "coverage_90": round(inside / len(alone), 4)},
+            }
+    return found
+
+
 def _apply(fitted: Mapping[str, Coefficients], deployment: Deployment) -> float:
     coefficients = fitted.get(deployment.device.id, fitted[ANY_DEVICE])
     ideal = features(deployment, STRUCTURE)
@@ -409,6 +469,9 @@ def study(data: Path) -> dict[str, Any]:
         },
         "leave_one_family_out_by_family": _per_family(rows, errors),
         "leave_one_gpu_out": _per_device(rows, gpu_errors),
+        "workloads_not_fitted": {
+            task: _not_fitted(measured_rows(data, [task]), fitted, half) for task in ("image-chat", "video-chat")
+        },
         "extrapolation": {
             name: _per_device(large, np.log([row.j_per_token for row in large] / form(_small(rows), large)))
             for name, form in FORMS.items()
@@ -416,6 +479,7 @@ def study(data: Path) -> dict[str, Any]:
         "sensitivity": _sensitivity(rows),
         "interval_factor": {"measured devices": round(math.exp(half), 4), ANY_DEVICE: round(math.exp(half_any), 4)},
         "prefill_check": _prefill_check(data, fitted),
+        "calibration_leave_one_model_out": _calibration_check(own_rows(data), fitted, half),
         "stacks": {
             REFERENCE_STACK: {"factor": 1.0, "rows": len(rows)},
             "EcoRoute benchmark, transformers with CUDA graphs, H100": {
@@ -428,6 +492,11 @@ def study(data: Path) -> dict[str, Any]:
             device: {term: _short(value) for term, value in asdict(each).items()} for device, each in fitted.items()
         },
     }
+
+
+def _not_fitted(rows: Sequence[Row], fitted: Mapping[str, Coefficients], half: float) -> dict[str, Any]:
+    errors = np.log([row.j_per_token / _apply(fitted, row.deployment) for row in rows])
+    return {**_figures(errors), "coverage_90": round(float(np.mean(np.abs(errors) <= half)), 4)}
 
 
 def _small(rows: Sequence[Row]) -> list[Row]:

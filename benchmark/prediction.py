@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
+import json
+import math
 import re
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import yaml
-
-from benchmark import deployments, law
-from ecoroute_mcp.catalogue import ANY_DEVICE, Coefficients, EnergyLaw, Structure
+from benchmark import deployments, law, table
+from ecoroute_mcp import refresh
+from ecoroute_mcp.catalogue import ANY_DEVICE, Coefficients, EnergyLaw
 from ecoroute_mcp.energy import Deployment, predict, terms
 from ecoroute_mcp.sci import EcoRouteError, Estimate
 
@@ -32,36 +35,19 @@ class Prediction:
 
 
 def laws(data: Path) -> dict[str, EnergyLaw]:
-    """The shipped laws by device. Raises EcoRouteError where the file is missing."""
-    path = data / law.LAW
-    if not path.is_file():
-        raise EcoRouteError(f"{path} is missing: run `python -m benchmark fit --write`")
-    found = {}
-    for row in yaml.safe_load(path.read_text("utf-8")):
-        factor = Estimate(
-            basis="estimated", **{**row["residual_factor"], "sources": tuple(row["residual_factor"]["sources"])}
-        )
-        found[row["device"]] = EnergyLaw(
-            **{
-                **row,
-                "coefficients": Coefficients(**row["coefficients"]),
-                "structure": Structure(**row["structure"]),
-                "residual_factor": factor,
-                "sources": tuple(row["sources"]),
-            }
-        )
-    return found
+    """The shipped laws by device. Raises EcoRouteError where the data cannot be read."""
+    return {each.device: each for each in refresh.read(data).energy_laws}
 
 
 def predicted(
     known: Mapping[str, EnergyLaw], deployment: Deployment, stack: Estimate | None = None, note: str = ""
 ) -> Prediction:
     """What the law says of a deployment; ``stack``: its serving stack's joules over the law's own."""
-    law = known.get(deployment.device.id, known[ANY_DEVICE])
-    mid = predict(law, deployment)
-    joules = Estimate.exact(mid, basis="estimated", source=law.sources[0]) * law.residual_factor
+    chosen = known.get(deployment.device.id) or known[ANY_DEVICE]
+    joules = Estimate.exact(predict(chosen, deployment), basis="estimated", source=chosen.sources[0])
+    joules = joules * chosen.residual_factor
     notes = [note] if note else []
-    if law.device == ANY_DEVICE:
+    if chosen.device == ANY_DEVICE:
         notes.append(f"no measurements on {deployment.device.id}: the law of all measured devices")
     if deployment.params_total_b > 700:
         notes.append("larger than any model measured")
@@ -69,9 +55,9 @@ def predicted(
         joules = joules * stack
     return Prediction(
         j_per_token=joules,
-        terms=terms(law, deployment),
+        terms=terms(chosen, deployment),
         stack_factor=1.0 if stack is None else stack.mid,
-        law=law.device,
+        law=chosen.device,
         note="; ".join(notes),
     )
 
@@ -128,3 +114,107 @@ def predict_csv(text: str, data: Path) -> tuple[str, int]:
         cells_out = dict(zip(PREDICTED_COLUMNS[:3], (f"{figure:.6g}" for figure in figures), strict=True))
         writer.writerow({**given, **cells_out, "predicted_note": result.note})
     return out.getvalue(), failed
+
+
+# -- the command
+
+EXAMPLES = """examples:
+  python -m benchmark predict --params-total-b 235 --params-active-b 22 --bytes-per-param 1 --gpu "H100 SXM" --gpus 8 \\
+    --batch 64
+  python -m benchmark predict --params-total-b 8 --gpu "B200 SXM" --batch 32 --context 4000 --json
+  python -m benchmark predict --params-total-b 4 --gpu H100 --batch 1 --measured data/measurements/h100-80gb-hbm3.jsonl
+  python -m benchmark predict --csv rows.csv > predicted.csv
+
+--csv takes total_params_b, gpu and avg_batch, and where given active_params_b, n_gpus, precision, avg_output_len, task,
+architecture and dataset (whose vLLM version tells an older stack); every other column is carried along and none that
+is an outcome (joules, power, throughput) is looked at.
+"""
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--params-total-b", type=float, metavar="X", help="parameters of the model, in 1e9")
+    parser.add_argument("--params-active-b", type=float, metavar="Y", help="of those, active per token (default: all)")
+    parser.add_argument("--bytes-per-param", type=float, default=2.0, metavar="Z", help="as loaded (default: 2, bf16)")
+    parser.add_argument("--gpu", metavar="NAME", help="a row of data/devices.csv, by its id or NVML name")
+    parser.add_argument("--gpus", type=int, default=1, metavar="N", help="devices that serve it together (default: 1)")
+    parser.add_argument("--batch", type=float, metavar="B", help="sequences decoded together")
+    parser.add_argument(
+        "--context", type=float, default=0.0, metavar="C", help="tokens that a written one attends to (default: 0)"
+    )
+    parser.add_argument(
+        "--measured", type=Path, metavar="FILE", help="this machine's trials (JSON lines): calibrate the law on them"
+    )
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="predict every row of a table instead, to stdout")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of the data (default: the one shipped)")
+    parser.add_argument("--json", action="store_true", help="print the prediction as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    data: Path = arguments.data or refresh.packaged_data()
+    if arguments.csv is not None:
+        return _table(arguments.csv, data)
+    missing = [name for name in ("params_total_b", "gpu", "batch") if getattr(arguments, name) is None]
+    if missing:
+        flags = ", ".join("--" + name.replace("_", "-") for name in missing)
+        raise EcoRouteError(f"predict needs {flags}, or --csv FILE; see predict --help")
+    found = deployments.devices(data)
+    device, note = deployments.named_device(arguments.gpu, found)
+    deployment = Deployment(
+        device=device,
+        devices=arguments.gpus,
+        params_total_b=arguments.params_total_b,
+        params_active_b=arguments.params_total_b if arguments.params_active_b is None else arguments.params_active_b,
+        bytes_per_param=arguments.bytes_per_param,
+        batch=arguments.batch,
+        context_tokens=arguments.context,
+    )
+    known = laws(data)
+    if arguments.measured is not None:
+        known = {device.id: on_machine(known, data, arguments.measured, device.id)}
+    result = predicted(known, deployment, note=note)
+    if arguments.json:
+        print(json.dumps(asdict(result), indent=2))
+        return 0
+    joules = result.j_per_token
+    print(
+        f"{joules.mid:.4g} J per written token ({joules.low:.4g} to {joules.high:.4g}), accelerators alone, estimated"
+    )
+    if result.note:
+        print(f"note: {result.note}")
+    print()
+    table.show(
+        f"Terms of the law ({result.law})",
+        ("term", "J per token", "share"),
+        [(term, f"{value:.4g}", f"{value / joules.mid:.0%}") for term, value in result.terms.items() if value],
+    )
+    return 0
+
+
+def _table(path: Path, data: Path) -> int:
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise EcoRouteError(f"cannot read {path}: {error}") from error
+    out, failed = predict_csv(text, data)
+    print(out, end="")
+    if failed:
+        print(f"{failed} rows could not be predicted: their predicted_note says why", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def on_machine(known: Mapping[str, EnergyLaw], data: Path, path: Path, device_id: str) -> EnergyLaw:
+    """The law of a device, calibrated on a machine's own trials at 16 bits. Raises EcoRouteError without one."""
+    base = known.get(device_id, known[ANY_DEVICE])
+    rows = [row for row in law.own_rows(data, [path]) if row.device == device_id]
+    if not rows:
+        raise EcoRouteError(f"{path} has no trial of {device_id} at 16 bits with CUDA graphs to calibrate on")
+    joules = [predict(base, row.deployment) for row in rows]
+    machine = law.calibrated(rows, joules, math.log(base.residual_factor.high))
+    scaled = Coefficients(**{term: value * machine.factor for term, value in asdict(base.coefficients).items()})
+    factor = math.exp(machine.half_width_log)
+    return replace(
+        base,
+        coefficients=scaled,
+        device=f"{base.device}, calibrated on {machine.models} models measured on this machine",
+        residual_factor=replace(base.residual_factor, low=1 / factor, high=factor),
+    )
