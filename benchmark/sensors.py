@@ -659,8 +659,8 @@ class Logger:
     takes does not put off the next, and a moment that was slept through is left out.
 
     ``rows`` and ``cpu_s`` count the rows written and the processor time that they took, which is also the most that a
-    step run eagerly beside it can lose to it: 0.8 ms a second for 130 channels (``sensors --cost``). A log that can no longer be
-    written (a full disk) ends with ``failure`` set; the work that it accompanies goes on."""
+    step run eagerly beside it can lose to it: 0.8 ms a second for 130 channels (``sensors --cost``). A log that can no
+    longer be written (a full disk) ends with ``failure`` set; the work that it accompanies goes on."""
 
     def __init__(self, path: Path, *, root: Path = Path("/"), period_s: float = 1.0) -> None:
         """Raises EcoRouteError if another process logs to the file or it cannot be opened."""
