@@ -147,11 +147,11 @@ class Phase:
         )
 
     def net_j_per_token(self, idle_w: float | None) -> float | None:
-        """Gross less the idle power for as long as the tokens took; may be negative, never clamped."""
+        """Gross less the idle power for as long as each window's tokens took; may be negative, never clamped."""
         if self.j_per_token is None or idle_w is None:
             return None
-        seconds = sum(window.seconds for window in self.windows)
-        return self.j_per_token.mean - idle_w * seconds / sum(window.tokens for window in self.windows)
+        idle_j = statistics.fmean(idle_w * window.seconds / window.tokens for window in self.windows)
+        return self.j_per_token.mean - idle_j
 
 
 @dataclass(frozen=True, kw_only=True)

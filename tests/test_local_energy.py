@@ -219,8 +219,15 @@ def test_a_saving_against_a_hosted_model_keeps_the_whole_doubt_of_each(here: Any
     def grams(shown: Ranked, method: Method) -> Estimate:
         (choice,) = (one for one in router._choices.all if (one.model.id, one.effort) == (shown.model, shown.effort))
         per_token = method.at_facility(method.footprint(choice.model, 100), choice.provider, choice.multiplier)
-        energy_kwh = (per_token.prefill_kwh + per_token.decode_kwh).scaled(100)
-        return energy_kwh * grid + (per_token.prefill_embodied_g + per_token.decode_embodied_g).scaled(100)
+        asked = answer.demand
+        typical = replace(asked, input_tokens=middle(asked.input_tokens), output_tokens=middle(asked.output_tokens))
+        growth = per_token.growth(router._choices.context_tokens(typical, choice.multiplier))
+        assert (growth is None) is (shown.provider == "this-machine")  # there the context is inside
+        decode_kwh, decode_g = per_token.decode_kwh, per_token.decode_embodied_g
+        if growth is not None:
+            decode_kwh, decode_g = decode_kwh * growth, decode_g * growth
+        energy_kwh = (per_token.prefill_kwh + decode_kwh).scaled(100)
+        return energy_kwh * grid + (per_token.prefill_embodied_g + decode_g).scaled(100)
 
     full, own = Method(router.catalogue), Method(router.catalogue, shared=False)
     now, then = (grams(shown, full) for shown in (answer.current, answer.recommended))
