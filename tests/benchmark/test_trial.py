@@ -99,7 +99,8 @@ def test_net_is_gross_less_idle_for_the_time_the_tokens_took_and_is_not_clamped(
 
 
 def test_windows_of_different_length_are_each_less_their_own_idling() -> None:
-    long, short = phase(900.0, seconds=4.0).windows[0], phase(1100.0, seconds=2.0, tokens=500).windows[0]
+    long = phase(900.0, 900.0, seconds=4.0).windows[0]
+    short = phase(1100.0, 1100.0, tokens=500).windows[0]
     # 0.9 - 100 x 4 / 1000 and 2.2 - 100 x 2 / 500, whose mean is 1.15.
     assert Phase.of([long, short]).net_j_per_token(100.0) == pytest.approx((0.5 + 1.8) / 2)
 
