@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmark import (
     curate,
+    frontier_report,
     law_report,
     prediction,
     scale,
@@ -113,6 +114,13 @@ COMMANDS = (
         prediction.options,
         prediction.run,
         prediction.EXAMPLES,
+    ),
+    Command(
+        "frontier",
+        "predict closed models, with what dominates the doubt, beside what vendors published",
+        frontier_report.options,
+        frontier_report.run,
+        frontier_report.EXAMPLES,
     ),
     Command("summary", "print what the measurements say", _summary_options, _summary, summary_report.EXAMPLES),
     Command(
