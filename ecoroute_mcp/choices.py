@@ -88,7 +88,7 @@ class Choices:
         self.model_ids = [choice.model.id for choice in self.all]
         self.theta = [choice.quality.theta if choice.quality else -math.inf for choice in self.all]
         self.theta_se = [choice.quality.theta_se if choice.quality else math.inf for choice in self.all]
-        self._bound = [theta - theta_se for theta, theta_se in zip(self.theta, self.theta_se, strict=True)]
+        self.bound = [theta - theta_se for theta, theta_se in zip(self.theta, self.theta_se, strict=True)]
         self.tested = [choice.quality is not None for choice in self.all]
         self.open = [choice.model.open_weights is True for choice in self.all]
         self._context = [_or_infinite(choice.model.context_tokens) for choice in self.all]
@@ -241,7 +241,7 @@ class Choices:
     def best_of_each_model(self, indices: Sequence[int], key: Sequence[float], most: int | None = None) -> list[int]:
         """For the ``most`` models (None: all) with the lowest key, the index of the choice that has it, in order."""
         # Of equals the abler comes first: models of one imputed size have the same grams to the last digit.
-        order = [(key[index], -self._bound[index], index) for index in indices]
+        order = [(key[index], -self.bound[index], index) for index in indices]
         if most is not None:
             # A model has at most one choice per effort, so this many of the lowest hold enough models.
             order = heapq.nsmallest(most * len(self._multipliers), order)

@@ -39,6 +39,8 @@ from ecoroute_mcp.zones import Zones
 
 SORT_BY = ("carbon", "cost", "quality", "energy")
 RUNNERS_UP = 3
+LEVEL_LOOKED_AT = 20
+"""Of how many of the greenest models the abler of equally green ones is sought among."""
 MAX_LIMIT = 500
 
 
@@ -246,6 +248,7 @@ class Router:
         self._sources = {source.id: source for source in catalogue.sources}
         self._method = Method(catalogue)
         self._own = Method(catalogue, shared=False)
+        self._level_factor = next(row.value.mid for row in catalogue.parameters if row.name == "level_factor")
         self._edges = {row.tier: -math.inf if row.theta_from is None else row.theta_from for row in catalogue.tiers}
         self._home = {row.id: self._served_from(row) for row in catalogue.providers}
         intensities = {name: zone.intensity_g_per_kwh for name, zone in self._home.items()}
@@ -287,7 +290,7 @@ class Router:
             tests.append((f"expected cost above ${most:g}, or price not known", within))
         eligible, unfit = choices.sift(tests, carbon)
         passed, weak = choices.sift([(self._bar(demand), self._adequate(demand))], carbon, eligible)
-        order = choices.best_of_each_model(passed, carbon, RUNNERS_UP + 1)
+        order, level = self._abler_of_level(choices, passed, carbon)
         ranked = [self._ranked(choices.all[index], demand, grid) for index in order]
         recommended = ranked[0] if ranked else None
         current, option, note = self._current(request, demand, grid, choices)
@@ -301,7 +304,7 @@ class Router:
             verdict=(
                 self._nothing_fits(demand, eligible, unfit)
                 if recommended is None
-                else _verdict(demand, recommended, current, saving)
+                else _verdict(demand, recommended, current, saving) + level
             ),
             current=current,
             current_note=note,
@@ -311,6 +314,27 @@ class Router:
             defaulted=tuple(defaulted),
         )
         return replace(answer, sources=self.cited(answer))
+
+    def _abler_of_level(self, choices: Choices, passed: list[int], carbon: list[float]) -> tuple[list[int], str]:
+        """The best choices, greenest first but for the abler of those as green as the greenest, and what to say of it.
+
+        As green: its grams are within ``level_factor`` of the least, which is less than any of their intervals spans.
+        """
+        order = choices.best_of_each_model(passed, carbon, LEVEL_LOOKED_AT)
+        if not order:
+            return order, ""
+        least = order[0]
+        level = [index for index in order if carbon[index] <= self._level_factor * carbon[least]]
+        best = max(level, key=choices.bound.__getitem__)
+        rest = [index for index in order if index != best]
+        said = ""
+        if best != least:
+            more = carbon[best] / carbon[least] - 1
+            said = (
+                f" {choices.model_ids[least]} may emit less, but the difference of {more:.1%} lies far within the "
+                f"intervals, so the abler model is named."
+            )
+        return [best, *rest][: RUNNERS_UP + 1], said
 
     def standing(self, detected: Detected) -> Standing:
         """Where the model that the editor has in use stands for a usual task of the general kind; never raises."""

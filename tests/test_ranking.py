@@ -444,3 +444,21 @@ def _figures(value: Any) -> Any:
 def _chosen(answer: Recommendation) -> Ranked:
     assert answer.recommended is not None
     return answer.recommended
+
+
+def test_of_nearly_equally_green_models_the_abler_is_named_and_that_is_said(small: Catalogue) -> None:
+    def ask(abler_b: float) -> tuple[str, str]:
+        rivals = replace(
+            small,
+            models=(a_model("lean", 8), a_model("able", abler_b)),
+            quality=(placed("lean", 0.9), placed("able", 1.9)),
+        )
+        answer = Router(rivals).recommend(Request(task=TASK, task_type="debug"))
+        return _chosen(answer).model, answer.verdict
+
+    model, verdict = ask(8.2)
+    assert model == "able"
+    assert "lean may emit less, but the difference of " in verdict
+    model, verdict = ask(10)
+    assert model == "lean"
+    assert "may emit less" not in verdict
