@@ -20,7 +20,7 @@ last grows with the context, so a token written after a long prompt takes more. 
 FLOP per active parameter per token. Embodied carbon follows the device's time: a second of a device costs its embodied
 grams over the seconds it will ever work.
 
-How a hosted model is served is not published, so its batch, precision and stack enter as intervals
+How a hosted model is served is not published, so its device, batch, precision and stack enter as intervals
 (data/parameters.csv) and every figure here is wide. What the law does not cover: attention's arithmetic in long
 prompts, prompt caching (input tokens are counted as read in full), and speculative decoding.
 """
@@ -32,6 +32,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ecoroute_mcp.catalogue import (
+    ANY_DEVICE,
     Catalogue,
     Device,
     EnergyLaw,
@@ -403,9 +404,15 @@ class Method:
             _factor(mid, sizes, total_b + active_b)
             * _factor(mid, precisions, bytes_per_param)
             * _factor(mid, batches, batch)
+            * self._keep(_factor(mid, self._on_other_devices(total_b.mid, active_b.mid), self._law.residual_factor))
             * self._parameters["stack_factor"]
         )
         return mid, context_j / mid, doubt, served.devices
+
+    def _on_other_devices(self, total_b: float, active_b: float) -> list[float]:
+        """Joules on the other devices that have a law of their own: which one serves a hosted model is not known."""
+        others = [law for law in self._laws.values() if law.device not in (self._law.device, ANY_DEVICE)]
+        return [predict(law, self._deployment(total_b, active_b, self._devices[law.device])) for law in others]
 
     def _calibration(
         self, rows: list[MeasuredEnergy], total_b: float, active_b: float
@@ -500,8 +507,8 @@ def _ends(*estimates: Estimate) -> Iterator[tuple[float, ...]]:
 
 def _factor(mid: float, at_ends: Sequence[float], of: Estimate) -> Estimate:
     """How far one uncertain input moves the law, as a factor around 1."""
-    ratios = [end / mid for end in at_ends]
-    return Estimate(low=min(1.0, *ratios), mid=1.0, high=max(1.0, *ratios), basis=of.basis, sources=of.sources)
+    ratios = [1.0, *(end / mid for end in at_ends)]
+    return Estimate(low=min(ratios), mid=1.0, high=max(ratios), basis=of.basis, sources=of.sources)
 
 
 def _pooled(ratios: Sequence[float], basis: Basis, sources: tuple[str, ...]) -> Estimate:

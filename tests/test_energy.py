@@ -174,7 +174,10 @@ def test_the_interval_of_the_law_is_the_quadrature_of_its_doubts(catalogue: Cata
         return predict(law, served(catalogue, bytes_, batch))
 
     up = [law.residual_factor.high, joules(2, 64) / mid, joules(1, 16) / mid, 1.6]
+    newer = next(law for law in catalogue.energy_laws if law.device == "B200 SXM")
     down = [1 / law.residual_factor.low, mid / joules(0.5, 64), mid / joules(1, 256)]
+    elsewhere = predict(newer, served(catalogue, device="B200 SXM")) / mid
+    (up if elsewhere > 1 else down).append(max(elsewhere, 1 / elsewhere))
     footprint = Method(catalogue).footprint(model(8, 8))
     assert footprint.decode_j.high == pytest.approx(mid * math.exp(math.hypot(*map(math.log, up))), rel=1e-12)
     assert footprint.decode_j.low == pytest.approx(mid / math.exp(math.hypot(*map(math.log, down))), rel=1e-12)
