@@ -126,3 +126,14 @@ def test_packaged_data_is_never_written(tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in DATA.rglob("*") if path.is_file()}
     refresh.refresh(tmp_path / "sci.db", DATA)
     assert before == {path: path.stat().st_mtime_ns for path in DATA.rglob("*") if path.is_file()}
+
+
+def test_no_model_ranks_on_an_energy_figure_without_an_interval_and_a_basis(router: Router) -> None:
+    table = router.rankings(RankingsRequest(limit=500))
+    assert len(table.rows) > 100
+    for row in table.rows:
+        for figure in (row.energy_j, row.carbon_g, row.carbon_g_per_token):
+            assert 0 < figure.low < figure.mid < figure.high, row.model
+            assert figure.sources, row.model
+        assert row.energy_basis in ("measured", "vendor_reported", "published", "estimated")
+        assert row.carbon_g.basis == "estimated"  # how it is served always is
