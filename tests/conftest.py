@@ -16,6 +16,10 @@ from tests.stdio_peer import StdioPeer
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# Before numpy and torch are imported, and for every process that a test starts. The matrices are small, so that threads
+# would wait for each other longer than they work, and longest on a machine that is busy with other things.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(

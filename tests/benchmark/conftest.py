@@ -1,17 +1,12 @@
-"""What the laboratory's tests share: one thread for torch, and SmolLM2 as a checkpoint."""
+"""What the laboratory's tests share: SmolLM2 as a checkpoint."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from tests.benchmark import smollm2
-
-# Before torch is imported, and for every process that a test starts. The shapes are small, so that threads would wait
-# for each other longer than they work, and longest on a machine that is busy with other things.
-os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session")
