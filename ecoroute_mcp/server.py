@@ -58,7 +58,7 @@ INSTRUCTIONS = (
 _READ_ONLY = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
 
 Task = Annotated[
-    str, Field(description="What is to be done, in the user's words; any language, up to 500,000 characters.")
+    str, Field(description="What is to be done, in the user's words; any language, up to 1,048,576 characters.")
 ]
 TaskType = Annotated[
     str | None,

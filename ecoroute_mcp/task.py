@@ -1,26 +1,24 @@
 """From a task's text to a Demand: what kind of work it is, the tier it asks for, the tokens it takes, and why.
 
-Deterministic and plain: a declared kind always wins; otherwise the words of data/task_kinds.csv are counted, a word
-among the first few counting double because people name the deed first. When two kinds are level the one that asks for
-the higher tier is taken, and the answer says so.
+A declared kind always wins; otherwise the text is read for it (kind.py), deterministically. Where the reading is unsure
+the likeliest kind gives the tokens, the plausible kind with the highest bar gives the tier, and the answer says so.
 """
 
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ecoroute_mcp.catalogue import Parameter, TaskKind
+from ecoroute_mcp.kind import Reader, read_weights, weights_file
 from ecoroute_mcp.sci import Basis, EcoRouteError, Estimate, shown
 
-MAX_TASK_CHARACTERS = 500_000
+MAX_TASK_CHARACTERS = 1_048_576
 MAX_TOKENS = 100_000_000
-CLASSIFIED_CHARACTERS = 20_000
-OPENING_CHARACTERS = 60
 GENERAL_KIND = "generate"
-GENERAL_WEIGHT = 0.5  # “write”, “add”, “create” open tasks of every kind
 CALLER = "caller"
 HALF_A_CHARACTER = "\ufdd0"
 """Stands for half of a surrogate pair where text must be Unicode: a code point reserved for use inside a program."""
@@ -63,11 +61,6 @@ class Tasks:
         self._kinds = {row.kind: row for row in kinds}
         if GENERAL_KIND not in self._kinds:
             raise EcoRouteError(f"data/task_kinds.csv lacks the kind {GENERAL_KIND!r}")
-        self._patterns = {
-            row.kind: re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, row.words))})(?!\w)")
-            for row in kinds
-            if row.words
-        }
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -104,8 +97,9 @@ class Tasks:
         _check_range("min_tier", min_tier, 1, 10)
         if kind is not None:
             row, kind_why = self.kind(kind), "declared by you"
+            bar = row
         elif text is not None:
-            row, kind_why = self._read(text)
+            row, bar, kind_why = self._read(text)
         else:
             raise EcoRouteError("say what is to be done, or declare a task_type")
         assumed = []
@@ -127,11 +121,11 @@ class Tasks:
             output = Estimate.exact(float(output_tokens), basis="given", source=CALLER)
         if min_tier is None:
             requirement = Requirement(
-                min_tier=row.min_tier,
+                min_tier=bar.min_tier,
                 probability=self._probability,
-                why=row.why,
+                why=bar.why,
                 basis="estimated",
-                sources=row.sources,
+                sources=bar.sources,
             )
         else:
             requirement = Requirement(
@@ -139,7 +133,7 @@ class Tasks:
                 probability=self._probability,
                 why="as you asked",
                 basis="given",
-                sources=(CALLER, *row.sources),
+                sources=(CALLER, *bar.sources),
             )
         return Demand(
             kind=row.kind,
@@ -154,46 +148,60 @@ class Tasks:
     def _tokens(self, text: str) -> Estimate:
         return Estimate.exact(float(len(text)), basis="given", source=CALLER) / self._characters_per_token
 
-    def _read(self, text: str) -> tuple[TaskKind, str]:
-        lowered = text[:CLASSIFIED_CHARACTERS].lower()
-        found = {
-            kind: [match.group() for match in pattern.finditer(lowered)] for kind, pattern in self._patterns.items()
-        }
-        opening = lowered[:OPENING_CHARACTERS]
-        scores = {
-            kind: (GENERAL_WEIGHT if kind == GENERAL_KIND else 1.0)
-            * (sum(len(word.split()) for word in set(words)) + len(self._patterns[kind].findall(opening)))
-            for kind, words in found.items()
-            if words
-        }
-        if not scores:
+    def _read(self, text: str) -> tuple[TaskKind, TaskKind, str]:
+        """The likeliest kind, the plausible kind with the highest bar, and how they were read."""
+        reading = _reader().read(text)
+        plausible = [self._kinds[name] for name in reading.plausible if name in self._kinds]
+        if not plausible:
             row = self._kinds[GENERAL_KIND]
-            return row, f"no kind recognised in the text, taken as {row.kind}; declare task_type to be sure"
-        best = max(scores.values())
-        level = sorted(
-            (self._kinds[kind] for kind, score in scores.items() if score == best),
-            key=lambda row: (-row.min_tier, row.kind),
-        )
-        row = level[0]
-        words = ", ".join(f"“{word}”" for word in dict.fromkeys(found[row.kind][:3]))
-        if len(level) > 1:
-            others = ", ".join(other.kind for other in level[1:])
-            return row, f"read from {words}; {others} fits as well, so the higher bar is used"
-        return row, f"read from {words}"
+            return row, row, f"no kind recognised in the text, taken as {row.kind}; declare task_type to be sure"
+        row, bar = plausible[0], max(plausible, key=lambda each: each.min_tier)
+        words = f" ({', '.join(f'“{word}”' for word in reading.words)})" if reading.words else ""
+        why = f"read from the wording{words}, {reading.probabilities[row.kind]:.0%} likely"
+        others = [f"{other.kind} ({reading.probabilities[other.kind]:.0%})" for other in plausible[1:]]
+        if others:
+            more = "fits as well" if len(others) == 1 else "fit as well"
+            higher = "" if bar.min_tier == row.min_tier else f", so the higher bar, that of {bar.kind}, is used"
+            why += f"; unsure: {', '.join(others)} {more}{higher}"
+        elif not reading.sure:
+            why += "; unsure: declare task_type to be sure"
+        if reading.guarded:
+            why += "; what speaks to the router or repeats itself is left out, and can only raise the bar"
+        return row, bar, why
+
+
+@functools.cache
+def _reader() -> Reader:
+    """Loaded at the first text to read: a server that is asked about declared kinds never needs it."""
+    return Reader(read_weights(weights_file()))
 
 
 def _check_text(text: str) -> None:
-    if not text.strip():
+    if not text or text.isspace():
         raise EcoRouteError("the task is empty: describe in a sentence what is to be done")
     if len(text) > MAX_TASK_CHARACTERS:
         raise EcoRouteError(
             f"the task has {len(text):,} characters, the limit is {MAX_TASK_CHARACTERS:,}: send a description and "
             "count the material in context_tokens"
         )
-    bad = re.search(f"[\x00\ud800-\udfff{HALF_A_CHARACTER}]", text)
-    if bad:
+    if _holds_no_text(text):
+        bad = re.search(f"[\x00\ud800-\udfff{HALF_A_CHARACTER}]", text)
+        assert bad is not None
         what = "a NUL" if bad.group() == "\x00" else "half of a surrogate pair"
         raise EcoRouteError(f"the task holds {what} at character {bad.start()}, which is no text: remove it")
+
+
+def _holds_no_text(text: str) -> bool:
+    """Whether a NUL or half of a surrogate pair is in the text; in a millisecond for a megabyte."""
+    if "\x00" in text:
+        return True
+    if text.isascii():
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return HALF_A_CHARACTER in text
 
 
 def _check_range(name: str, value: int | None, low: int, high: int) -> None:

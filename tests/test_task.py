@@ -38,16 +38,21 @@ def test_a_declared_kind_beats_the_text(tasks: Tasks) -> None:
     assert (demand.kind, demand.kind_why, demand.requirement.min_tier) == ("refactor", "declared by you", 7)
 
 
-def test_kinds_that_are_level_take_the_higher_bar_and_say_so(tasks: Tasks) -> None:
-    demand = tasks.demand("x" * 70 + " explain refactor")
-    assert demand.kind == "refactor"
-    assert "explain fits as well" in demand.kind_why
+def test_the_likeliest_kind_gives_the_tokens_and_the_highest_plausible_bar_the_tier(tasks: Tasks) -> None:
+    demand = tasks.demand("something about the order page and the review page")
+    assert "unsure" in demand.kind_why
+    assert "so the higher bar, that of " in demand.kind_why
+    named = demand.kind_why.partition("that of ")[2].partition(",")[0]
+    assert demand.requirement.min_tier == tasks.kind(named).min_tier > tasks.kind(demand.kind).min_tier
+    assert demand.output_tokens == tasks.kind(demand.kind).output_tokens
 
 
-def test_text_of_no_kind_is_said_to_be_unrecognised(tasks: Tasks) -> None:
-    demand = tasks.demand("zzz")
-    assert demand.kind == "generate"
-    assert "no kind recognised" in demand.kind_why
+def test_text_that_tells_nothing_is_said_to_be_unsure(tasks: Tasks) -> None:
+    assert "unsure" in tasks.demand("zzz").kind_why
+
+
+def test_a_megabyte_is_read(tasks: Tasks) -> None:
+    assert tasks.demand("fix the bug. " + "x = 1\n" * 174_760).kind == "debug"
 
 
 def test_numbers_of_the_caller_win_and_are_marked_given(tasks: Tasks) -> None:
@@ -69,7 +74,7 @@ def test_what_was_not_said_is_assumed_aloud(tasks: Tasks) -> None:
     [
         ("", "empty"),
         (" \n\t", "empty"),
-        ("a" * (MAX_TASK_CHARACTERS + 1), "500,001 characters"),
+        ("a" * (MAX_TASK_CHARACTERS + 1), "1,048,577 characters"),
         ("fix \x00 it", "a NUL at character 4"),
         ("fix \udc80 it", "half of a surrogate pair at character 4"),
     ],

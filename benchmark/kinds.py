@@ -1,0 +1,527 @@
+"""Kinds of work: training the weights that read them from text, and judging that reading against labelled turns.
+
+Training: turns of developers labelled by hand (data/kind_labels.csv; their texts are third parties' and lie in the
+folder given, never here) and sentences written for the purpose (data/kind_phrases.tsv, several languages). One
+multinomial logistic regression over what ecoroute_mcp.kind sees. A word's weight is its own plus what the embedding of WordLlama gives it, so that words never
+met in training count as well; both add up to one number a kind, and nothing of the embedding is needed afterwards.
+
+Judging: the turns marked ``evaluation`` were labelled twice and touched neither training nor any choice; conversations
+are whole, in one part or the other. Those clear to both readings give the macro-F1 and the calibration error (expected
+calibration error, ten equal bins of the likeliest kind's probability); all of them give Cohen's kappa, and the share
+whose kind and bar survive slips of typing, another case and other whitespace.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import hashlib
+import importlib
+import importlib.util
+import json
+import random
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ecoroute_mcp import kind, refresh
+from ecoroute_mcp.kind import KINDS, Reader, Weights
+from ecoroute_mcp.sci import EcoRouteError
+from ecoroute_mcp.task import Tasks
+
+UNCLEAR = "unclear"
+TURNS = "devprompts_unlabelled.csv.gz"
+VERSION = 1
+SEED = 20261121
+FOLDS = 5
+TIMES = 2
+STRENGTH = 0.25
+BALANCE = 0.3
+COMMON_CONVERSATIONS = 3
+TERM_CONVERSATIONS = 4
+PHRASE_WEIGHT = 0.5
+GRAMMAR_WEIGHT = 0.15
+SIGNAL_SCALE, WORD_SCALE, MEANING_SCALE, TERM_SCALE = 0.5, 3.0, 3.7, 1.2
+SMALLEST_WEIGHT = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """A labelled turn. ``labels`` by reading; a turn is clear where its readings agree on a kind."""
+
+    id: str
+    conversation: str
+    text: str
+    labels: tuple[str, ...]
+
+    @property
+    def clear(self) -> bool:
+        return self.labels[0] != UNCLEAR and len(set(self.labels)) == 1
+
+
+@dataclass(frozen=True)
+class Example:
+    """A text of a kind to learn from. ``group``: what must not be split between folds; None: always learnt from."""
+
+    text: str
+    kind: str
+    weight: float
+    group: str | None
+
+
+def turns(folder: Path, labels: Path, part: str) -> list[Turn]:
+    """The labelled turns of one part, in the order of their ids.
+
+    Raises EcoRouteError where the folder lacks the texts, or a text is not the one that was labelled.
+    """
+    path = folder / TURNS
+    if not path.is_file():
+        raise EcoRouteError(f"{path} is missing: give with --data the folder that holds {TURNS}")
+    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+        rows = {row["pid"]: row for row in csv.DictReader(file)}
+    said: dict[str, dict[int, str]] = {}
+    with labels.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["part"] != part:
+                continue
+            text = rows[row["turn"]]["text"] if row["turn"] in rows else ""
+            if hashlib.sha256(text.encode()).hexdigest()[:16] != row["text_sha256"]:
+                raise EcoRouteError(f"{path}: turn {row['turn']} is not the text that was labelled")
+            said.setdefault(row["turn"], {})[int(row["reading"])] = row["label"]
+    return [
+        Turn(
+            id=name,
+            conversation=rows[name]["conversation_id"],
+            text=rows[name]["text"],
+            labels=tuple(label for _, label in sorted(said[name].items())),
+        )
+        for name in sorted(said)
+    ]
+
+
+def phrases(path: Path) -> list[Example]:
+    """Written sentences with their slots filled, by a fixed seed: each twice, ``en*N`` patterns N times."""
+    lines = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    slots = {
+        name: [value.replace("\\n", "\n").replace("\\t", "\t") for value in values.split("|")]
+        for sort, name, values in lines
+        if sort == "slot"
+    }
+    chance = random.Random(SEED)
+    found = []
+    for sort, language, pattern in lines:
+        if sort == "slot":
+            continue
+        times = int(language.partition("*")[2] or (TIMES if "{" in pattern else 1))
+        weight = GRAMMAR_WEIGHT if "*" in language else PHRASE_WEIGHT / times
+        found += [Example(_filled(pattern, slots, chance), sort, weight, None) for _ in range(times)]
+    return found
+
+
+def _filled(pattern: str, slots: dict[str, list[str]], chance: random.Random) -> str:
+    for _ in range(12):
+        before, opened, rest = pattern.partition("{")
+        name, closed, after = rest.partition("}")
+        if not opened or not closed or name not in slots:
+            break
+        pattern = before + chance.choice(slots[name]) + after
+    return pattern
+
+
+def _library(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise EcoRouteError(f"training needs {name}: pip install {name}") from None
+
+
+def embedding(words: Sequence[str]) -> tuple[Any, set[str]]:
+    """WordLlama's vector for each word (mean of its tokens; float array of len(words) x 256), and all whole words its
+    tokens know. Source: the two files in the PyPI package `wordllama` (MIT), which is not imported."""
+    spec = importlib.util.find_spec("wordllama")
+    if spec is None or spec.origin is None:
+        raise EcoRouteError("training needs the embedding of wordllama: pip install wordllama tokenizers safetensors")
+    home = Path(spec.origin).parent
+    tokens = _library("tokenizers").Tokenizer.from_file(str(home / "tokenizers" / "l2_supercat_tokenizer_config.json"))
+    tokens.no_padding()
+    tokens.no_truncation()
+    table = next(
+        iter(_library("safetensors.numpy").load_file(home / "weights" / "l2_supercat_256.safetensors").values())
+    )
+    whole = {token[1:].lower() for token in tokens.get_vocab() if token[0] == "\u2581" and token[1:].isalpha()}
+    numpy = _library("numpy")
+    if not words:
+        return numpy.zeros((0, table.shape[1])), whole
+    rows = [table[tokens.encode(word, add_special_tokens=False).ids].mean(axis=0) for word in words]
+    return numpy.array(rows, dtype=float), whole
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the reader sees of each example, as matrices with a row for each: its columns by name, and their scale."""
+
+    signals: Any
+    names: list[str]
+    words: Any
+    known: list[str]
+    common: list[str]
+    terms: Any
+    pairs: list[str]
+
+
+def seen(examples: Sequence[Example]) -> Seen:
+    """The examples as kind.Reader sees them, with the vocabulary that they and the embedding give."""
+    numpy, sparse = _library("numpy"), _library("scipy.sparse")
+    stated = [kind.cleaned(example.text)[0] for example in examples]
+    groups = [example.group or f"written {number % 40}" for number, example in enumerate(examples)]
+    where = _spread((kind.words_of(text) for text in stated), groups)
+    _, whole = embedding([])
+    common = sorted(word for word, found in where.items() if len(found) >= COMMON_CONVERSATIONS)
+    known = sorted(whole | {word for word, found in where.items() if len(found) >= 2})
+    by_slip, lookup = kind.slips(frozenset(common)), dict.fromkeys(known)
+    read = [kind.corrected(text, lookup, by_slip) for text in stated]
+    term_lists = [sorted(kind.terms_of(words)) for _, words in read]
+    pairs = sorted(term for term, found in _spread(term_lists, groups).items() if len(found) >= TERM_CONVERSATIONS)
+    signals = [kind.signals(plain) for plain, _ in read]
+    names = sorted({name for values in signals for name in values})
+    columns = {name: number for number, name in enumerate(names)}
+    matrix = sparse.lil_matrix((len(examples), len(names)))
+    for row, values in enumerate(signals):
+        for name, value in values.items():
+            matrix[row, columns[name]] = value
+    words = _shared([list(dict.fromkeys(words)) for _, words in read], known, kind.WORD_POWER)
+    terms = _shared(term_lists, pairs, kind.TERM_POWER)
+    assert numpy.isfinite(matrix.sum())
+    return Seen(matrix.tocsr(), names, words, known, common, terms, pairs)
+
+
+def _spread(lists: Any, groups: Sequence[str]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for items, group in zip(lists, groups, strict=True):
+        for item in set(items):
+            found.setdefault(item, set()).add(group)
+    return found
+
+
+def _shared(lists: Sequence[Sequence[str]], vocabulary: Sequence[str], power: float) -> Any:
+    columns = {item: number for number, item in enumerate(vocabulary)}
+    matrix = _library("scipy.sparse").lil_matrix((len(lists), len(vocabulary)))
+    for row, items in enumerate(lists):
+        inside = [columns[item] for item in items if item in columns]
+        for column in inside:
+            matrix[row, column] = len(inside) ** -power
+    return matrix.tocsr()
+
+
+class Model:
+    """The regression over what is seen; ``weights()`` are its coefficients folded together for the reader."""
+
+    def __init__(self, what: Seen) -> None:
+        numpy, sparse = _library("numpy"), _library("scipy.sparse")
+        vectors, _ = embedding(what.known)
+        self._vectors = vectors / numpy.linalg.norm(vectors, axis=1).mean()
+        common = set(what.common)
+        self._direct = [number for number, word in enumerate(what.known) if word in common]
+        self._what = what
+        self._matrix = sparse.hstack(
+            [
+                what.signals * SIGNAL_SCALE,
+                what.words[:, self._direct] * WORD_SCALE,
+                sparse.csr_matrix(what.words @ self._vectors) * MEANING_SCALE,
+                what.terms * TERM_SCALE,
+            ]
+        ).tocsr()
+
+    def fit(self, labels: Sequence[str], weights: Sequence[float], rows: Sequence[int]) -> Any:
+        """The regression on some rows; rare kinds count more, by their share to the power of -BALANCE."""
+        numpy = _library("numpy")
+        total: Counter[str] = Counter()
+        for row in rows:
+            total[labels[row]] += weights[row]  # type: ignore[assignment]
+        everything = sum(total.values())
+        counted = numpy.array(
+            [weights[row] * (everything / len(KINDS) / total[labels[row]]) ** BALANCE for row in rows]
+        )
+        regression = _library("sklearn.linear_model").LogisticRegression(C=STRENGTH, max_iter=300, tol=1e-3)
+        regression.fit(self._matrix[list(rows)], [labels[row] for row in rows], sample_weight=counted / counted.mean())
+        return regression
+
+    def odds(self, regression: Any, rows: Sequence[int]) -> Any:
+        """Log-odds of KINDS for some rows."""
+        order = [list(regression.classes_).index(name) for name in KINDS]
+        return regression.decision_function(self._matrix[list(rows)])[:, order]
+
+    def weights(self, regression: Any, temperature: float) -> Weights:
+        """All coefficients over the temperature; words that hardly speak are left out."""
+        numpy = _library("numpy")
+        order = [list(regression.classes_).index(name) for name in KINDS]
+        table = regression.coef_[order].T / temperature
+        table -= table.mean(axis=1, keepdims=True)
+        bounds = numpy.cumsum([len(self._what.names), len(self._direct), self._vectors.shape[1]])
+        signals, direct, meaning, terms = numpy.split(table, bounds)
+        words = self._vectors @ (meaning * MEANING_SCALE)
+        words[self._direct] += direct * WORD_SCALE
+        bias = regression.intercept_[order] / temperature
+        common = set(self._what.common)
+        return Weights(
+            bias=_rounded(bias - bias.mean()),
+            signals=_named(self._what.names, signals * SIGNAL_SCALE),
+            words={
+                word: row
+                for word, row in _named(self._what.known, words).items()
+                if word in common or (len(word) > 2 and max(map(abs, row)) >= kind.SCALE * SMALLEST_WEIGHT)
+            },
+            terms=_named(self._what.pairs, terms * TERM_SCALE),
+            common=frozenset(common),
+        )
+
+
+def _named(names: Sequence[str], rows: Any) -> dict[str, tuple[int, ...]]:
+    return {name: _rounded(row) for name, row in zip(names, rows, strict=True)}
+
+
+def _rounded(row: Any) -> tuple[int, ...]:
+    return tuple(round(kind.SCALE * float(value)) for value in row)
+
+
+def train(folder: Path, data: Path) -> tuple[Weights, dict[str, Any]]:
+    """Weights, and the report of their training: sizes, and what grouped folds of the training turns say.
+
+    The temperature is the one that makes the folds' likelihood best.
+    """
+    numpy = _library("numpy")
+    labelled = turns(folder, data / "kind_labels.csv", "training")
+    examples = [Example(turn.text, turn.labels[0], 1.0, turn.conversation) for turn in labelled if turn.clear]
+    clear = len(examples)
+    examples += phrases(data / "kind_phrases.tsv")
+    model = Model(seen(examples))
+    labels = [example.kind for example in examples]
+    weights = [example.weight for example in examples]
+    conversations = sorted({example.group for example in examples[:clear] if example.group})
+    random.Random(SEED).shuffle(conversations)
+    fold = {name: number % FOLDS for number, name in enumerate(conversations)}
+    of = [fold[example.group] if example.group else -1 for example in examples]
+    odds = numpy.zeros((clear, len(KINDS)))
+    for number in range(FOLDS):
+        left = [row for row in range(clear) if of[row] == number]
+        regression = model.fit(labels, weights, [row for row in range(len(examples)) if of[row] != number])
+        odds[left] = model.odds(regression, left)
+    truth = numpy.array([KINDS.index(label) for label in labels[:clear]])
+    temperatures = numpy.linspace(0.5, 2.0, 61)
+    losses = [_loss(odds / each, truth) for each in temperatures]
+    temperature = float(temperatures[int(numpy.argmin(losses))])
+    probabilities = _softmax(odds / temperature)
+    report = {
+        "version": VERSION,
+        "training_turns": clear,
+        "written_sentences": sum(example.group is None for example in examples),
+        "kinds": dict(Counter(labels[:clear])),
+        "temperature": round(temperature, 3),
+        "folds": {
+            "accuracy": round(float((probabilities.argmax(axis=1) == truth).mean()), 3),
+            "log_loss": round(float(min(losses)), 3),
+            **_judged([KINDS[each] for each in truth], probabilities),
+        },
+    }
+    return model.weights(model.fit(labels, weights, range(len(examples))), temperature), report
+
+
+def _loss(odds: Any, truth: Any) -> float:
+    numpy = _library("numpy")
+    return float(-numpy.log(_softmax(odds)[numpy.arange(len(truth)), truth]).mean())
+
+
+def _softmax(odds: Any) -> Any:
+    numpy = _library("numpy")
+    raised = numpy.exp(odds - odds.max(axis=1, keepdims=True))
+    return raised / raised.sum(axis=1, keepdims=True)
+
+
+def written(weights: Weights) -> str:
+    """The weights as the text that kind.read_weights() reads."""
+    lines = [
+        f"# generated by `python -m benchmark kind-train`, version {VERSION}; hundredths of log-odds",
+        ";".join(("sort", "name", *KINDS)),
+        _line("bias", "", weights.bias),
+    ]
+    lines += [_line("signal", name, row) for name, row in sorted(weights.signals.items()) if any(row)]
+    lines += [_line("term", name, row) for name, row in sorted(weights.terms.items()) if any(row)]
+    lines += [
+        _line("common" if name in weights.common else "word", name, row) for name, row in sorted(weights.words.items())
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _line(sort: str, name: str, row: Sequence[int]) -> str:
+    return ";".join((sort, name, *map(str, row)))
+
+
+def f1(truth: Sequence[str], said: Sequence[str]) -> dict[str, float]:
+    """F1 of each kind that occurs in ``truth``."""
+    scores = {}
+    for name in KINDS:
+        both = sum(t == name == s for t, s in zip(truth, said, strict=True))
+        if name in truth:
+            scores[name] = 2 * both / (list(truth).count(name) + list(said).count(name))
+    return scores
+
+
+def calibration_error(right: Sequence[bool], probabilities: Sequence[float], bins: int = 10) -> float:
+    """Expected calibration error: the mean distance of accuracy and probability over equal bins, by their size."""
+    total = 0.0
+    for number in range(bins):
+        inside = [
+            (is_right, share)
+            for is_right, share in zip(right, probabilities, strict=True)
+            if min(int(share * bins), bins - 1) == number
+        ]
+        total += abs(sum(is_right for is_right, _ in inside) - sum(share for _, share in inside))
+    return total / len(right)
+
+
+def kappa(first: Sequence[str], second: Sequence[str]) -> float:
+    """Cohen's kappa of two readings of the same turns."""
+    count = len(first)
+    agreed = sum(a == b for a, b in zip(first, second, strict=True)) / count
+    by_chance = sum(first.count(name) * second.count(name) for name in set(first) | set(second)) / count**2
+    return (agreed - by_chance) / (1 - by_chance)
+
+
+def _judged(truth: Sequence[str], probabilities: Any) -> dict[str, Any]:
+    said = [KINDS[each] for each in probabilities.argmax(axis=1)]
+    scores = f1(truth, said)
+    return {
+        "macro_f1": round(sum(scores.values()) / len(scores), 3),
+        "f1": {name: round(score, 3) for name, score in scores.items()},
+        "calibration_error": round(
+            calibration_error(
+                [a == b for a, b in zip(truth, said, strict=True)], [float(row.max()) for row in probabilities]
+            ),
+            3,
+        ),
+    }
+
+
+def with_slips(text: str, chance: random.Random) -> str:
+    """One word of four letters or more in twenty, and at least one, with a slip: two letters swapped, one lost,
+    doubled, or another in its place."""
+    words = text.split(" ")
+    places = [place for place, word in enumerate(words) if len(word) >= 4 and word.isalpha()]
+    if not places:
+        return text
+    for place in chance.sample(places, max(1, round(len(places) / 20))):
+        word = words[place]
+        at = chance.randrange(len(word) - 1)
+        words[place] = chance.choice(
+            [
+                word[:at] + word[at + 1] + word[at] + word[at + 2 :],
+                word[:at] + word[at + 1 :],
+                word[:at] + word[at] + word[at:],
+                word[:at] + chance.choice("abcdefghijklmnopqrstuvwxyz") + word[at + 1 :],
+            ]
+        )
+    return " ".join(words)
+
+
+def with_other_case(text: str, chance: random.Random) -> str:
+    """All in capitals, all small, each word with a capital, or with both exchanged."""
+    return chance.choice([str.upper, str.lower, str.title, str.swapcase])(text)
+
+
+def with_other_whitespace(text: str, chance: random.Random) -> str:
+    """Blanks doubled or turned into line breaks or tabs here and there, and some around the text."""
+    return (
+        " \n"
+        + "".join(chance.choice([" ", "  ", "\n", "\t", " \n "]) if letter == " " else letter for letter in text)
+        + "\n\n  "
+    )
+
+
+CHANGES: dict[str, Callable[[str, random.Random], str]] = {
+    "slips": with_slips,
+    "case": with_other_case,
+    "whitespace": with_other_whitespace,
+}
+
+
+def evaluate(folder: Path, data: Path) -> dict[str, Any]:
+    """The figures that judge the shipped weights, on the turns kept for it."""
+    kept = turns(folder, data / "kind_labels.csv", "evaluation")
+    reader = Reader(kind.read_weights(data / "kind_weights.csv"))
+    clear = [turn for turn in kept if turn.clear]
+    numpy = _library("numpy")
+    probabilities = numpy.array([list(reader.read(turn.text).probabilities.values()) for turn in clear])
+    truth = [turn.labels[0] for turn in clear]
+    said = [KINDS[each] for each in probabilities.argmax(axis=1)]
+    judged = _judged(truth, probabilities)
+    often = [judged["f1"][name] for name, count in Counter(truth).items() if count >= 3]
+    catalogue = refresh.read(data)
+    tasks = Tasks(catalogue.task_kinds, catalogue.parameters)
+    same: Counter[str] = Counter()
+    for turn in kept:
+        before = _decision(tasks, turn.text)
+        for name, change in CHANGES.items():
+            chance = random.Random(f"{SEED} {turn.id} {name}")
+            same[name] += _decision(tasks, change(turn.text, chance)) == before
+    return {
+        "turns": len(kept),
+        "clear": len(clear),
+        "kappa": round(kappa(*([turn.labels[number] for turn in kept] for number in (0, 1))), 3),
+        "accuracy": round(sum(a == b for a, b in zip(truth, said, strict=True)) / len(truth), 3),
+        **judged,
+        "macro_f1_of_kinds_met_three_times": round(sum(often) / len(often), 3),
+        "kinds": dict(Counter(truth)),
+        "confusion": {
+            name: dict(Counter(b for a, b in zip(truth, said, strict=True) if a == name))
+            for name in KINDS
+            if name in truth
+        },
+        "unchanged": {name: round(count / len(kept), 3) for name, count in same.items()},
+    }
+
+
+def _decision(tasks: Tasks, text: str) -> tuple[str, int]:
+    demand = tasks.demand(text)
+    return demand.kind, demand.requirement.min_tier
+
+
+def train_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help=f"folder that holds {TURNS}")
+
+
+def eval_options(parser: argparse.ArgumentParser) -> None:
+    train_options(parser)
+    parser.add_argument("--json", action="store_true", help="print all figures as JSON")
+
+
+def train_run(arguments: argparse.Namespace) -> int:
+    data = refresh.packaged_data()
+    if not (data / "kind_labels.csv").is_file():
+        raise EcoRouteError(f"{data} has no labels: train in a checkout of the project")
+    weights, report = train(arguments.data, data)
+    (data / "kind_weights.csv").write_text(written(weights), encoding="utf-8")
+    (data / "kind_report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(report, indent=2))
+    print("wrote kind_weights.csv, kind_report.json", file=sys.stderr)
+    return 0
+
+
+def eval_run(arguments: argparse.Namespace) -> int:
+    report = evaluate(arguments.data, refresh.packaged_data())
+    print(json.dumps(report, indent=2) if arguments.json else "\n".join(_lines(report)))
+    return 0
+
+
+def _lines(report: dict[str, Any]) -> Iterator[str]:
+    yield f"{report['turns']} turns labelled twice, kappa {report['kappa']}; {report['clear']} are clear to both"
+    yield f"macro-F1 {report['macro_f1']} over the kinds met, accuracy {report['accuracy']}"
+    yield f"  of kinds met three times and more {report['macro_f1_of_kinds_met_three_times']}"
+    for name, score in report["f1"].items():
+        yield f"  {name:<14}{score:>6} of {report['kinds'][name]:>3}: {report['confusion'][name]}"
+    yield f"calibration error {report['calibration_error']}"
+    for name, share in report["unchanged"].items():
+        yield f"kind and bar unchanged by {name}: {share:.1%}"

@@ -1,0 +1,788 @@
+"""Which kind of work a text asks for, with calibrated probabilities: what a linear model makes of its cues and words.
+
+A text is read by its beginning and its end (what is wanted stands there), without case, layout, invisible characters,
+long blobs and names of models; words that miss a known word by one slip count as it. Three things are weighed: cues
+(patterns such as “how to”, an error's name, “make it”), which of them comes first, and the words themselves, each
+counted once however often it stands there. The weights are data/kind_weights.csv, made by `python -m benchmark
+kind-train`; applying them needs neither numpy nor scikit-learn.
+
+What speaks to the router instead of stating a task (“ignore your rules”, “this is easy”, “use model x”), and what
+drowns a task in repetition, is left out of the reading, and makes it careful: every part of such a text is then read by
+itself too, and any kind that any part makes plausible counts as plausible. So it can raise the bar, never lower it.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+KINDS = (
+    "autocomplete",
+    "chat",
+    "explain",
+    "generate",
+    "refactor",
+    "debug",
+    "test",
+    "review",
+    "documentation",
+    "agentic",
+)
+SCALE = 100
+SURE_PROBABILITY = 0.5
+PLAUSIBLE_SHARE = 0.5
+HEAD_CHARACTERS = 1_600
+TAIL_CHARACTERS = 500
+CUE_HEAD_CHARACTERS = 420
+CUE_TAIL_CHARACTERS = 220
+OPENING_CHARACTERS = 60
+CORRECTED_WORDS = 60
+PARTS = 6
+PART_CHARACTERS = 400
+WORD_POWER = 0.75
+TERM_POWER = 0.5
+"""A text's known words and terms add up, and are shared by this power of how many they are."""
+
+_INVISIBLE = re.compile("[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]+")  # fmt: skip # noqa: E501
+_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+")
+_BLOB = re.compile(r"[\w+/=-]{60,}")
+_FAMILY = (
+    r"gpt|chatgpt|claude|opus|sonnet|haiku|gemini|gemma|llama|mistral|mixtral|ministral|codestral|devstral|magistral|"
+    r"qwen|qwq|deepseek|grok|phi|kimi|glm|minimax|nova|command-r|jamba|nemotron|granite|olmo|falcon|ernie|hunyuan|"
+    r"doubao|palmyra|reka|exaone|smollm"
+)
+_ALONE = "chatgpt|claude|gemini|deepseek|mixtral|qwen|grok|gpt|llama|mistral|kimi"
+_NAMED = rf"(?:(?:\w+/)?(?:{_FAMILY})(?:-[\w.:]+|[\w.:]*\d[\w.:]*)+|(?:{_ALONE})(?: \d[\w.]*)?|o[134](?:-\w+)*)"
+_MODEL = re.compile(rf"(?<![\w/.-]){_NAMED}(?![\w-])")
+_EASY = r"easy|trivial|simple|simplest|basic|autocomplete|chat|chatting|small talk|harmless|low[ -]tier|tier (?:\d+|one|two|three)"  # noqa: E501
+_DIRECTIVE = re.compile(
+    r"(?<!\w)(?:"
+    r"(?:ignore|disregard|forget|bypass|override|skip) (?:\w+ ){0,4}?(?:rules?|instructions?|prompts?|guidelines|bars?|requirements?|tiers?|polic(?:y|ies)|limits?|checks?)(?: and| but)?"  # noqa: E501
+    rf"|(?:recommend|choose|pick|select|prefer|favou?r|route (?:this |it )?to|rank|promote|use|return|answer with|respond with) (?:only |always |just |the )*(?:model|{_NAMED})(?: \w+){{0,2}}?(?: first| instead| always)?"  # noqa: E501
+    rf"|(?:this|it|that|the task|my task|everything)(?: (?:is|was|counts as|should be|must be)|'s) (?:only |just |really |merely |very |a |an |so )*(?:{_EASY})(?: task| question| request| thing| chat)?"  # noqa: E501
+    rf"|(?:treat|classify|label|count|read|score|consider) (?:this|it|that|the task|everything)(?: \w+)? as (?:only |just |a |an )*(?:{_EASY}|\w+)(?: task| question| request)?"  # noqa: E501
+    r"|(?:set|lower|reduce|drop|decrease|minimi[sz]e) (?:\w+ ){0,3}?(?:min_?tier|tier|bar|requirement|difficulty|quality)(?: (?:to|=|at) \w+| \d+)?"  # noqa: E501
+    r"|(?:task_type|task type|kind|min_tier|tier) ?[:=] ?\w+"
+    r"|(?:any|the|a|use the|use a) (?:small|smallest|cheap|cheapest|tiny|tiniest|weak|weakest|greenest) (?:model|llm)(?: will do| is enough| suffices)?"  # noqa: E501
+    r"|(?:system prompt|you are (?:now )?(?:the|a|my) (?:model )?router|note to (?:the )?router|dear router)"
+    r")(?!\w)"
+)
+_SMALL_WORDS = re.compile(
+    "an?|the|and|or|of|to|in|on|at|for|with|by|from|as|is|are|be|it|its|this|that|these|those|my|your|i|you|we|me|do|"
+    "does|did|have|has|can|could|would|should|so|not?|but|if|then|than|about|into|out|up|all|any|some"
+)
+_SENTENCE = re.compile(r"(?<=[.!?;:\u3002\uff01\uff1f\uff1b])\s+|\s*[\u3002\uff01\uff1f\uff1b]\s*")
+
+
+def _w(words: str) -> str:
+    return rf"(?<!\w)(?:{words})(?!\w)"
+
+
+# The openings people put before what they want.
+_POLITE = (
+    r"(?:please |pls |plz |kindly |hi[ ,!]+|hello[ ,!]+|hey[ ,!]+|ok[ay]*[ ,.]+|now |and |but |so |then |also |"
+    r"great[ ,.!]+|thanks?[ ,.!]+|thank you[ ,.!]+|yes[ ,.!]+|no[ ,.!]+|good[ ,.!]+|perfect[ ,.!]+|"
+    r"can (?:you|u|i) |could (?:you|u|i) |would you |will you |i want (?:you )?(?:to )?|i need (?:you )?(?:to )?|"
+    r"i would like (?:you )?to |i'd like (?:you )?to |help me (?:to )?(?:with )?|let'?s |try to |"
+    r"you (?:have to|must|need to|should) )*"
+)
+_MAKE = (
+    "write|create|creat|make|build|implement|develop|generate|code|program|design|give|show|provide|need|want|send|"
+    "produce|solve|draw|plot"
+)
+_CHANGE = (
+    "add|change|remove|delete|replace|rename|convert|modify|update|edit|rewrite|move|set|put|use|fix|adjust|improve|"
+    "optimi[sz]e|simplify|refactor|extend|expand|regenerate|reformat|format|translate|port|migrate|upgrade|extract|"
+    "split|merge|combine|alter|speed up|accelerate|clean up|redesign|restyle|include|integrate|turn|switch|transform|"
+    "shorten|reduce|increase|account for|make it|make this|make the|make them"
+)
+_LANGUAGE = (
+    r"python|javascript|java|kotlin|c\+\+|cpp|c#|golang|rust|php|sql|bash|vba|html|css|matlab|typescript|js|node|react|"
+    r"vue|r|lua|pine"
+)
+_SOFTWARE = (
+    r"code|script|program|function|class|method|api|app|application|bot|game|html|css|javascript|js|typescript|ts|"
+    r"python|java|kotlin|swift|c\+\+|cpp|c#|csharp|golang|go|rust|ruby|php|perl|sql|mysql|postgres\w*|oracle|sqlite|"
+    r"mongodb|query|database|table|bash|shell|powershell|linux|windows|ubuntu|docker|kubernetes|git|github|json|xml|"
+    r"yaml|csv|regex|regexp|algorithm|array|list|string|integer|loop|variable|pointer|server|client|website|webpage|"
+    r"web page|page|button|form|react|vue|angular|node|nodejs|express|django|flask|spring|flutter|android|ios|unity|"
+    r"unreal|godot|excel|vba|macro|matlab|pandas|numpy|dataframe|tensorflow|pytorch|keras|model|neural|network|arduino|"
+    r"fpga|verilog|plugin|module|library|package|framework|command|terminal|file|folder|url|http|tcp|endpoint|backend|"
+    r"frontend|front-end|back-end|browser|selenium|scrap\w+|crawler|discord|telegram|webhook|pine ?script|tradingview|"
+    r"mt4|mt5|mql\w*|indicator|latex|r code|rstudio|ggplot|matplotlib|opencv|cuda|gpu|ffmpeg|nginx|maven|gradle|npm|"
+    r"pip|ide|vscode|compiler|compile|debug|dom|jquery|bootstrap|tailwind|lua|haskell|scala|julia|dart|solidity|"
+    r"assembly|wpf|winforms|qt|tkinter|pygame|spreadsheet|formula|robot|ea|expert advisor|sed|awk|grep|curl|ssh|vim|"
+    r"bios|wifi|cpu|ram|kernel|driver|dll|token|jwt|oauth|login|authentication|xgboost|lstm|cnn|classifier|dataset|"
+    r"data set|tensor|plot|graph|chart|cell|sheet|column|row|matrix|dictionary|tuple|object|instance|constructor|"
+    r"inheritance|interface|struct|enum|buffer|thread|mutex|async|await|promise|callback|event|listener|handler|"
+    r"component|hook|state|props|route|router|controller|middleware|service|container|pod|cluster|deploy|deployment|"
+    r"pipeline|ci|branch|commit|merge|repo|repository|localhost|ip|socket|packet|protocol|dns|proxy|vpn|cache|redis|"
+    r"kafka|rabbitmq|hadoop|spark|airflow|etl|dbms|schema|primary key|foreign key|index|view|materialized|trigger|"
+    r"cursor|procedure|pl/sql|uml|syntax|runtime|debugger|breakpoint|unit test|automation|screen|window|menu|popup|"
+    r"modal|navbar|div|span|tag|attribute|selector|animation|pixel|svg|png|image|canvas|shader|texture|sprite|"
+    r"gameobject|prefab|mouse|keyboard|enter key|checkbox|dropdown|textbox|label|widget|layout|responsive|software|"
+    r"hardware|computer|operating system|interrupt|register|microcontroller|adc|i2c|spi|uart|gpio|usb|bluetooth|"
+    r"encryption|decrypt|hash|md5|sha|base64|utf-?8|unicode|ascii|binary|bytes?|bit|float|double|boolean|bool|int|char|"
+    r"null|none|recursion|recursive|iterate|sort|sorting|search|parse|parser|format|import|export|install|run|execute|"
+    r"print|prime|palindrome|fibonacci|factorial"
+)
+_ELSEWHERE = (
+    r"essay|article|blog|story|poem|song|lyrics|letter|email|e-mail|resume|cv|cover letter|linkedin|business|marketing|"
+    r"money|stock|stocks|invest\w*|portfolio|trading|forex|crypto\w*|market|finance|financial|company|"
+    r"customer|strategy|"
+    r"audience|campaign|health\w*|diet|weight|travel|trip|resort|hotel|restaurant|history|war|religion|philosophy|"
+    r"biology|chemistry|physics|economic\w*|management|paragraph|sentence|words|translate|translation|summar\w+|"
+    r"rephrase|reword|paraphrase|grammar|professional|seo|meta description|title|course|student|teacher|university|"
+    r"exam|research|proposal|literature|book|movie|film|character|astrology|zodiac|moon|pluto|gatsby|novel|"
+    r"speech|quote|"
+    r"slogan|recipe|team|leader\w*|organi[sz]ation|project management|quality|sigma|calculate|probability|theorem|"
+    r"equation|triangle|angle|titrat\w+|discount|advice|idea|ideas|opportunit\w+|compet\w+|coupon|question"
+)
+_WRONG = (
+    r"error|errors|erorr\w*|exception|traceback|not found|failed|fails|failing|fail|failure|crash\w*|segfault|"
+    r"segmentation|doesn'?t work|does not work|not work\w*|don'?t work|didn'?t work|isn'?t working|"
+    r"undefined|unexpected|"
+    r"invalid|cannot|can ?not|can'?t|couldn'?t|could not|unable|wrong|incorrect|problem|issue|issues|bug|bugs|broken|"
+    r"stuck|hangs?|freez\w+|no such|denied|refused|missing|null|nan|warning|unrecogni[sz]ed|unresolved|"
+    r"nothing happens?|blank|black screen|not defined|undeclared|leak\w*|deadlock|throws?|stack overflow|does not|"
+    r"not take effect|insufficient|exit code"
+)
+
+_CUES = {
+    "opens how": f"^{_POLITE}{_w('how|how to|ho do')}",
+    "how to": _w("how (?:to|do|can|could|would|should|does|is|are|did|i)"),
+    "ends how": _w("how") + r"\W*$",
+    "opens what": f"^{_POLITE}{_w(r'what|what.s|whats')}",
+    "opens why": f"^{_POLITE}{_w('why')}",
+    "opens which": f"^{_POLITE}{_w('which|where|when|who|whom|whose')}",
+    "opens be": f"^{_POLITE}{_w('is|are|was|were|am')}",
+    "opens do": f"^{_POLITE}{_w('does|do|did|has|have|if')}",
+    "opens can it": r"^(?:so |but |and |then |ok |hi )*(?:can|could|should|would|will|may) (?!you|u\b|i get|i have)",
+    "opens explain": f"^{_POLITE}{_w('explain|describe|define|walk me through|tell me|elaborate|clarify|understand|list|name|mention|discuss|analy[sz]e|compare')}",  # noqa: E501
+    "explain": _w(
+        "explain|explanation|meaning|mean|means|difference|differences|understand|what does|what is|what are|purpose|"
+        "definition|advantages|disadvantages|step by step"
+    ),
+    "why": _w("why"),
+    "opens change": f"^{_POLITE}{_w(_CHANGE)}",
+    "change": _w(_CHANGE),
+    "change it": _w(_CHANGE) + r" (?:it|this|that|these|those|them|my|your|above|the above|same)(?!\w)",
+    "the code": _w(
+        r"(?:the|this|my|your|above|following|that|previous|last|current|existing|below|given|full|whole|entire|same) "
+        r"(?:\w+ )?(?:code|script|function|program|query|answer|file|app|class|trigger|method|version|one|table|page|"
+        r"bot|style|css)"
+    ),
+    "opens it": r"^(?:and |but |ok |so |no |now |then )*" + _w("it|this|that|these|there|they|the|i"),
+    "now also": _w("also|now|again|instead|rather|same|too|another|more|still|only|additionally|without"),
+    "opens reply": r"^(?:no|not|nope|sorry|great|good|perfect|nice|works|yes|ok|okay|thanks|thank you|now)(?!\w)",
+    "so that": _w(
+        "so that|such that|to be|should be|instead of|i want the|i want it|i want to|make it|make them|let it"
+    ),
+    "opens make": f"^{_POLITE}{_w(_MAKE)}",
+    "make": _w(_MAKE),
+    "make software": _w(_MAKE) + r" (?:\S+ ){0,5}" + _w(_SOFTWARE),
+    "make other": _w(_MAKE) + r" (?:\S+ ){0,5}" + _w(_ELSEWHERE),
+    "code for": _w("(?:code|script|program|query|function|command|formula) (?:for|to|that|which|in|of|with|using)"),
+    "in language": _w(f"(?:in|using|with|use|on|into|to) (?:the )?(?:{_LANGUAGE})"),
+    "opens language": "^(?:in )?"
+    + _w(
+        _LANGUAGE + "|android|flutter|excel|git|linux|pandas|numpy|jetpack|tkinter|uniapp|qstring|nestjs|spring|ffmpeg|"
+        "django|laravel|unity|jquery|vuejs|oracle|mysql"
+    ),
+    "contest": _w(
+        r"time limit|memory limit|constraints|test case|input|output|sample|example \d|standard input|leetcode|"
+        r"given an?|return (?:the|a|an)|task \d+|exercise"
+    ),
+    "function that": _w("(?:function|method|class|program|procedure) (?:that|which|to|should|named|called|takes)"),
+    "wrong": _w(_WRONG),
+    "wrong:": r"(?:error|exception|warning|fatal|traceback|err!)[\w\]\)]{0,8}\s?[:!\[(\"]",
+    "error name": r"[a-z]{3,}(?:error|exception|fault)(?!\w)",
+    "trace": r"traceback|file \"|line \d+|\bat [\w.$]+\(|\.py:\d|\.js:\d|\.java:\d|:\d+:\d+|stack trace",
+    "fix": _w(
+        r"fix|solve|resolve|debug|troubleshoot|correct|repair|figure out|what'?s wrong|what is wrong|"
+        r"why (?:is|are|does|do|isn'?t|doesn'?t|don'?t|am i|i get)|get(?:ting)? (?:this |an |the )?error|"
+        r"gives? (?:me )?(?:this |an |the )?error|should i do|overcome|deal with|what to do"
+    ),
+    "not work": r"(?:not|n'?t|never|no longer|stop\w*) (?:\w+ ){0,2}(?:work|working|change|changing|appear|"
+    r"show\w*|run\w*|"
+    r"load\w*|start\w*|respond\w*|move|open|update|display|take|get|recognized|found|exist|compile)",
+    "still": _w("still"),
+    "problem": _w("problem|issue|trouble"),
+    "you": _w(
+        "are you|do you|your (?:model|context|opinion|name|version|maximum)|you are an?|act as|behave as|acts as|"
+        "pretend|imagine"
+    ),
+    "hello": r"^\W*(?:hi|hello|hey|thanks?|thank you|good morning|bye|how are you)\W*(?:\w+\W*){0,3}$",
+    "advice": _w(
+        r"recommend\w*|suggest\w*|best|better|advice|opinion|ideas?|think|should i|brainstorm|worth|options|tips|"
+        "what else"
+    ),
+    "rephrase": _w(
+        r"translate|translation|translator|rephrase|reword|paraphrase|summari[sz]e|summary|"
+        r"rewrite (?:it|this|the) (?:message|text|sentence|email|paragraph)|professional|in \d+ words|\d+ words|words"
+    ),
+    "check": _w(
+        r"review|check|audit|critique|feedback|evaluate|assess|verify|validate|proofread|flaws?|improvements?|"
+        r"best practices?|vulnerabilit\w+|double check|rate"
+    ),
+    "correct?": _w(
+        r"is (?:it|this|that|my|the)(?: \w+){0,4} (?:correct|right|ok|okay|good|fine|valid|better|efficient)|"
+        r"am i (?:doing|right|correct)|is it (?:correct|right|ok|okay|better|good)|what about this|how would you feel|"
+        r"would (?:this|it) work|does this look|is correct|so my \w+ is|can this \w+(?: \w+){0,3} work"
+    ),
+    "tests": _w(
+        r"unit[- ]?tests?|tests?|testing|test cases?|test data|test suite|pytest|junit|jest|mocha|mock\w*|coverage|tdd|"
+        "assertions?"
+    ),
+    "documents": _w(
+        r"document\w*|docstrings?|readme|comment|comments|commented|manual|guide|tutorial|specifications?|"
+        r"requirements?|"
+        r"changelog|release notes|jsdoc|javadoc|commit message|ticket|user stor(?:y|ies)|acceptance criteria|report|"
+        r"case study|assumptions?|deliverables?|proposal|design document|system design"
+    ),
+    "diagram": _w(
+        r"diagrams?|uml|erd?|dfd'?s?|flow ?charts?|mermaid|plant ?uml|draw\.?io|sequence diagram|"
+        r"class diagram|use case|"
+        "data dictionary|process flow|entity"
+    ),
+    "complete": _w("complete|finish|continue|fill in|fill|autocomplete|carry on|go on|next line|rest of"),
+    "complete code": _w("complete|finish|continue|fill in")
+    + r" (?:\S+ ){0,3}"
+    + _w("code|function|method|program|class|script|this|blanks?|it|line"),
+    "cjk how": "如何|怎么|怎样|什么|为什么|区别|吗|どう|なぜ|何|とは|教えて",
+    "cjk wrong": "报错|错误|失败|不能|无法|不了|バグ|エラー|動きません|动不了|崩溃|没有反应|修复|解决",
+    "cjk change": "改|换|加|优化|重构|修改|変更|追加|書き換え|リファクタ",
+    "cjk make": "写|实现|生成|编写|创建|作成|書いて|実装|作って",
+    "ru how": r"(?<!\w)(?:как|что|почему|зачем|какой|где|можно ли)(?!\w)",
+    "ru wrong": "ошибк|не работает|исправ|падает|не так",
+    "ru change": "измени|добавь|перепиши|замени|убери|оформи|переделай|упрост",
+    "ru make": "напиши|создай|сделай|реализуй|сгенерируй",
+    "call": r"[\w.]+\([^)]{0,80}\)",
+    "definition": r"(?<!\w)(?:def|class|function|import|#include|public|private|void|int|var|let|const|using|select|"
+    r"create table|<\?php|<html|<div|<script|return|println|std::)(?!\w)",
+    "fence": "```",
+    "assignment": r"\w ?[+-]?= ?\w",
+    "arrow": "=>|->|::|&&|; ",
+    "address": r"https?://|www\.",
+    "question": r"[?\uff1f]",
+    "ends question": r"[?\uff1f]\W*$",
+    "ends colon": r":\W*$",
+    "opens code": r"^[<{(#/@\[$>]|^(?:import|from|def|class|public|using|function|const|let|var|void|int|"
+    r"package|select)\s",
+    "ends unfinished": r"(?:return|[=({,+*]|\"\"\"|->|:|in|on)\s*$",
+    "dots": r"\.\.\.|…",
+    "opens number": r"^\d+[.)]",
+    "based on": _w("based on|according to|following"),
+}
+
+_SAID = r"(?:^|[.!?:;,] |\b(?:and|then|to|you|please|pls|i|me) )"
+_DEEDS = {
+    "debug": r"(?:error|exception|traceback|warning|fatal|errno|undefined reference|not found|no such)\b.{0,4}[:\[(]|"
+    r"[a-z]{3,}(?:error|exception)(?!\w)|"
+    + _w(
+        r"error|errors|bug|bugs|crash\w*|not working|doesn'?t work|does not work|don'?t work|didn'?t work|"
+        r"isn'?t working|not work|failing|fails|failed|wrong (?:answer|answers|result|results|output)|"
+        r"incorrect (?:answer|result|output)|what'?s wrong|what is wrong|whats wrong|not found|exit code|black screen|"
+        r"nothing happens|not defined|undefined|unexpected|segfault|null pointer|stuck|hangs|cannot find|"
+        r"can'?t (?:find|import|connect|open|run|see)|could not|unable to|"
+        r"does not (?:change|take|appear|show|respond|start|load|update|exist)|"
+        r"doesn'?t (?:change|take|appear|show|respond|start|load|update|exist)|"
+        r"there is (?:still )?(?:a|an) (?:problem|error|issue)|fix(?:e|ed)?(?: the| this| that| my| it)|"
+        r"solve (?:this|the) (?:error|problem|issue)|figure out why|"
+        r"why (?:is|are|does|do|am|isn'?t|doesn'?t|don'?t) (?:my|i|it|this|the)|overcome|not recogni[sz]ed|invalid|"
+        r"insufficient|giv(?:es|ing) me only|app doing nothing|not responding|misbehav\w+|cannot|"
+        r"correct (?:the|this|my) \w+|(?:how (?:to|do i|can i)|to) (?:correct|fix|solve|resolve|avoid)|fix this|"
+        r"needs to be fixed|has (?:an error|a bug)|not finished"
+    ),
+    "test": _w(
+        "write|create|add|generate|make|need|give|implement|insert\\w*|design|provide|more|increase|prepare|propose"
+    )
+    + r" (?:\S+ ){0,4}"
+    + _w(
+        r"(?:unit |integration |e2e |end-to-end |single |automated )*(?:tests?|test cases?|test data|test suites?|"
+        "test framework|test plan|test scenarios|test scripts?|coverage)"
+    )
+    + "|"
+    + _w("unit tests? (?:for|of)|test cases? (?:for|of)|inserting test data|which technique will you use to test"),
+    "review": _w(
+        r"review (?:this|my|the|it|of|please)|code review|feedback|critique|audit|flaws?|double check|best practices?|"
+        r"rate (?:my|this)|is (?:it|this|that|my|the)(?: \w+){0,4} (?:correct|right|ok|okay)|"
+        r"is it (?:better|correct|ok|good|right)|am i (?:doing|right|correct)|what about this|how would you feel|"
+        r"check (?:my|this|if my|the following|whether my)|evaluate (?:my|this|the)|"
+        r"what do you think (?:of|about) (?:my|this)|improvements?|vulnerabilities|"
+        r"my (?:logic|code|solution|answer) (?:is )?(?:correct|right)|would this (?:code |approach )?work|"
+        r"can this (?:\w+ ){1,4}work"
+    ),
+    "documentation": _w(
+        r"document\w*|docstrings?|readme|comments? (?:to|in|on|for)|commented|(?:user|instruction|friendly) manual|"
+        r"manual|specification|requirements? (?:document|specification|of the)|functional requirements|changelog|"
+        r"release notes|jsdoc|javadoc|commit message|jira ticket|user stor(?:y|ies)|case study|uml|er diagram|erd|"
+        r"dfd'?s?|diagrams?|flow ?charts?|plant ?uml|draw\.?io|data dictionary|system design|software architecture|"
+        "installation guide|tutorial on"
+    ),
+    "autocomplete": _w(
+        r"(?:complete|finish|continue) (?:this|the|my|it|with this|writing)(?: \w+){0,2} ?(?:code|function|"
+        r"method|class|"
+        r"script|program|line|snippet|implementation|query)|fill in the (?:blanks?|missing|gaps?|middle)|"
+        r"can you continue this|continue this|next line|complete the (?:body|rest|line|code|following code)|"
+        r"autocomplete"
+    ),
+    "agentic": _w(
+        r"all (?:the )?(?:files|scripts|modules|necessary scripts)|"
+        r"entire (?:repo\w*|code ?base|app\w*|system|project|platform)|whole (?:repo\w*|code ?base|project)|"
+        r"full[- ]stack|autonomous\w*|lay out|core classes|pull request|folder structure|run the tests|"
+        r"complete and fully functional|fully functional|complete (?:application|project|system|software)|every file|"
+        "each file|across the|must have sqlite|step and execute"
+    ),
+    "refactor": r"(?:^|[.!?:;,] |\b(?:and|then|to|you|please|pls|now|also|i want|no) )"
+    + _w(_CHANGE)
+    + "(?= )|"
+    + _w(
+        "instead|make it|make them|make this|the same|do the same|so that|modify|refactor|rewrite|convert|alter|"
+        "edit this|change the|update the|can you make|without changing|i want the|should be|regenerate|"
+        "translate (?:this|the) code"
+    ),
+    "generate": _SAID
+    + _w(_MAKE)
+    + r" (?:\S+ ){0,6}?"
+    + _w(_SOFTWARE)
+    + "|"
+    + _w(
+        r"code (?:for|to|that|which|please)|script (?:for|to|that|which)|program (?:for|to|that|which)|query to|"
+        r"query for|function (?:that|to|which)|write the code|write code|time limit|memory limit|implement\w*|"
+        r"implementation|macro|formula (?:for|to)|command to|given an? (?:array|string|list|integer|matrix|number)|"
+        r"solve (?:it )?in|task \d+"
+    ),
+    "explain": f"^{_POLITE}"
+    + _w(
+        r"how|how to|what|what's|whats|why|which|where|when|who|is|are|does|do|did|explain|describe|difference|tell me|"
+        r"(?:can|could|should|would|will|may)(?! (?:you|u|i get|i have)(?!\w))"
+    )
+    + "|"
+    + _w(
+        r"how (?:to|do|can|could|would|should|does|i)|what (?:is|are|does|do|if)|explain|difference between|"
+        r"mean|meaning|"
+        r"help me understand|is it possible|is there (?:a|an|any)|any way to|can you explain|what's going on|used for|"
+        r"give (?:me )?an example|an example"
+    ),
+    "chat": _w(
+        r"essay|article|poem|story|letter|cover letter|resume|business plan|marketing|invest\w*|stocks?|strategy|"
+        r"translate(?! (?:this|the) code)|translation|summari[sz]e|summary|rephrase|reword|paraphrase|ideas?|suggest|"
+        r"recommend\w*|advice|brainstorm|should i|do you think|what do you think|thanks?|thank you|your name|"
+        r"(?:which|what|ai|your) model|act as|acts as|behave as|pretend|imagine|make money|money|tips|opinion|"
+        r"professional(?:ly)?|presentation|proposal|calculate the|probability|how many years|mcqs?|horoscope|tweets?|"
+        r"list of|brief introduction|economic\w*|opportunit\w+|competit\w+"
+    ),
+}
+"""How the deeds are asked for, in the order in which the labelling guide takes them."""
+
+_DEEDS_ABROAD = {
+    "debug": (
+        r"fehler\w*|funktioniert nicht|geht nicht|stürzt|behebe|erreurs?|ne marche pas|ne fonctionne pas|plante\w*|"
+        r"corrige|no funciona|falla|fallo|errores|error en|erro|erros|não funciona|trava|corrija|falha|"
+        r"ошибк\w*|не работает|исправ\w*|падает|не так|не проходит",
+        "报错|错误|崩溃|修复|不能运行|没有反应|哪里错|エラー|バグ|動きません|間違|落ちる",
+    ),
+    "test": (
+        r"unit-?tests?|testfälle\w*|tests? (?:für|pour|para|unitaires)|cas de test|pruebas unitarias|casos de prueba|"
+        r"testes|casos de teste|тест\w*|юнит-тест\w*",
+        "单元测试|测试用例|测试覆盖率|単体テスト|テスト",
+    ),
+    "review": (
+        r"überprüfe\w*|prüfe|ist das richtig|verbessern|relis|revue de code|vérifie|est-ce correct|penses-tu de mon|"
+        r"revisa|revisión|está bien|mejorarías|revise|revisão|está correto|melhoraria|verifique|"
+        r"проверь|код-ревью|правильно ли|улучшить",
+        "检查|审查|对吗|评价|レビュー|正しいですか|改善点|脆弱性",
+    ),
+    "documentation": (
+        r"dokumentation\w*|dokumentiere|kommentare?|diagramm\w*|documentation de|documente|commentaires?|diagramme|"
+        r"cahier des charges|documentación|comentarios?|diagrama|manual de usuario|documentação|comentários?|"
+        r"manual do usuário|документаци\w*|комментари\w*|диаграмм\w*",
+        "文档|注释|README|ドキュメント|コメント|クラス図|ER图",
+    ),
+    "autocomplete": (
+        r"vervollständige\w*|ergänze|zu ende|führe diesen code|complète|termine ce|remplis|continue le code|"
+        r"completa esta|termina este|rellena|continúa|complete esta|termine este|preencha|continue este|"
+        r"допиши|дополни|продолжи|заполни",
+        "补全|写完|继续写|補完|続き|空欄",
+    ),
+    "agentic": (
+        r"komplette anwendung|ganze repository|alle dateien|application complète|tout le dépôt|tous les fichiers|"
+        r"aplicación completa|todo el repositorio|todos los archivos|aplicação completa|todo o repositório|"
+        r"todos os arquivos|всё приложение|всему репозиторию|все файлы",
+        "整个项目|整个仓库|所有文件|アプリ全体|リポジトリ全体|すべてのファイル",
+    ),
+    "refactor": (
+        r"refaktorier\w*|ändere|ersetze|entferne|benenne|füge|mach es|schreibe diesen|refactorise|modifie|convertis|"
+        r"ajoute|renomme|remplace|rends|refactoriza|modifica|convierte|agrega|añade|cambia|reemplaza|hazlo|refatore|"
+        r"modifique|converta|adicione|troque|substitua|deixe|отрефактори\w*|измени|добавь|перепиши|замени|убери|"
+        r"переименуй|упрости\w*|оформи|переделай",
+        "重构|优化|改成|修改|换成|这样改|再加|加上|変更|追加|書き換え|リファクタ|速くして",
+    ),
+    "generate": (
+        r"schreibe|schreib|erstelle|programmiere|implementiere|baue|generiere|écris|crée|génère|implémente|"
+        r"programme une|développe|escribe|crea|programa una|implementa|genera|haz|escreva|crie|faça|implemente|gere|"
+        r"напиши|создай|сделай|реализуй|сгенерируй|нужен|нужна",
+        "写|实现|生成|编写|创建|書いて|作成|作って|実装",
+    ),
+    "explain": (
+        r"was macht|was ist|was bedeutet|wie|warum|erkläre?|wofür|que fait|qu'est-ce|pourquoi|explique\w*|"
+        r"comment (?:ça|lire|faire|est|puis|on|supprimer|je|fonctionne|utiliser)|quelle|qué|cómo|por qué|explica\w*|"
+        r"cuál|o que|como|por que|qual|что|как|почему|объясни|чём разница|зачем|где",
+        "什么|怎么|为什么|如何|解释|区别|作用|何を|何ですか|どう|なぜ|説明|とは|違い|教えて",
+    ),
+    "chat": (
+        r"hallo|hältst|welche|aufsatz|übersetze|fasse|gib mir ideen|bonjour|salut|que penses-tu de|dissertation|"
+        r"traduis|donne-moi des idées|hola|qué opinas|ensayo|recomiendas|traduce|ideas para|olá|você acha|redação|"
+        r"recomenda|traduza|ideias|привет|думаешь|посоветуй|сочинение|переведи",
+        "你好|推荐|作文|你是什么|点子|翻译|こんにちは|おすすめ|エッセイ|アイデア|翻訳",
+    ),
+}
+"""The same in German, French, Spanish, Portuguese and Russian; and in Chinese and Japanese, which have no blanks."""
+
+_CODE = r"[{};]|\w\(\w*\)|=>|::|</|\w_\w|(?<!\w)(?:def|import|#include|public|void|var|const|select \S+ from)(?!\w)"
+_PAIRED = ("generate", "refactor", "explain", "debug")
+
+
+@dataclass(frozen=True)
+class _Patterns:
+    cues: Mapping[str, re.Pattern[str]]
+    deeds: Mapping[str, re.Pattern[str]]
+    software: re.Pattern[str]
+    elsewhere: re.Pattern[str]
+    code: re.Pattern[str]
+
+
+@functools.cache
+def _patterns() -> _Patterns:
+    """Compiled at the first reading: a server that only ranks by declared kinds never needs them."""
+    return _Patterns(
+        {name: re.compile(pattern) for name, pattern in _CUES.items()},
+        {
+            name: re.compile(f"{pattern}|{_w(_DEEDS_ABROAD[name][0])}|{_DEEDS_ABROAD[name][1].lower()}")
+            for name, pattern in _DEEDS.items()
+        },
+        re.compile(_w(_SOFTWARE)),
+        re.compile(_w(_ELSEWHERE)),
+        re.compile(_CODE),
+    )
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a signal or a word adds to the log-odds of each kind, in the order of KINDS, in units of 1/SCALE.
+
+    ``terms`` are pairs of words and openings, as terms_of() names them. ``common`` are the words that a word with one
+    slip may stand for. ``bias`` is added to every reading.
+    """
+
+    bias: tuple[int, ...]
+    signals: Mapping[str, tuple[int, ...]]
+    words: Mapping[str, tuple[int, ...]]
+    terms: Mapping[str, tuple[int, ...]]
+    common: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """``probabilities`` by kind sum to one; ``plausible`` are the kinds to reckon with, the likeliest first.
+
+    ``sure``: the likeliest kind has at least SURE_PROBABILITY and no other has PLAUSIBLE_SHARE of its probability.
+    ``guarded``: the text speaks to the router, or repeats itself; each of its parts was read by itself as well.
+    ``words`` are known words of the text that speak most for the likeliest kind.
+    """
+
+    probabilities: Mapping[str, float]
+    plausible: tuple[str, ...]
+    sure: bool
+    guarded: bool
+    words: tuple[str, ...]
+
+    @property
+    def kind(self) -> str:
+        return self.plausible[0]
+
+
+class Reader:
+    """Reads texts with one set of weights."""
+
+    def __init__(self, weights: Weights) -> None:
+        self._weights = weights
+        self._slips = slips(weights.common)
+
+    def read(self, text: str) -> Reading:
+        """The kind of work ``text`` asks for. Takes any text, the empty one included; its work is bounded."""
+        stated, guarded = cleaned(text)
+        odds, words = self._odds(stated)
+        probabilities = _softmax(odds)
+        plausible = _plausible(probabilities)
+        if guarded:
+            parts = [part for part in _SENTENCE.split(stated) if part.strip()]
+            chosen = dict.fromkeys([*parts[: PARTS // 2], *parts[-(PARTS // 2) :], _plain(_edges(text))])
+            others = (kind for part in chosen for kind in _plausible(_softmax(self._odds(part)[0])))
+            plausible = tuple(dict.fromkeys([*plausible, *others]))
+        likeliest = probabilities[plausible[0]]
+        best = KINDS.index(plausible[0])
+        telling = [word for word in words if words[word][best] > 0 and not _SMALL_WORDS.fullmatch(word)]
+        telling.sort(key=lambda word: -words[word][best])
+        return Reading(
+            probabilities=probabilities,
+            plausible=plausible,
+            sure=likeliest >= SURE_PROBABILITY and len(plausible) == 1,
+            guarded=guarded,
+            words=tuple(telling[:3]),
+        )
+
+    def _odds(self, stated: str) -> tuple[list[float], dict[str, tuple[int, ...]]]:
+        plain, words = corrected(stated, self._weights.words, self._slips)
+        known = {word: self._weights.words[word] for word in dict.fromkeys(words) if word in self._weights.words}
+        terms = [self._weights.terms[term] for term in terms_of(words) if term in self._weights.terms]
+        odds = [float(each) for each in self._weights.bias]
+        for rows, power in ((list(known.values()), WORD_POWER), (terms, TERM_POWER)):
+            if rows:
+                share = len(rows) ** -power
+                for position, column in enumerate(zip(*rows, strict=True)):
+                    odds[position] += share * sum(column)
+        for name, value in signals(plain).items():
+            row = self._weights.signals.get(name)
+            if row is not None:
+                for position, weight in enumerate(row):
+                    odds[position] += weight * value
+        return [each / SCALE for each in odds], known
+
+
+def cleaned(text: str) -> tuple[str, bool]:
+    """The text as it is read, and whether something in it speaks to the router or drowns the rest.
+
+    Lower case, one blank between words; without invisible characters, blobs, names of models and what is said to the
+    router; of words that come again and again, the first two.
+    """
+    plain = _BLOB.sub(" ", _plain(_edges(text)))
+    stated, directives = _DIRECTIVE.subn(" . ", plain)
+    stated = _MODEL.sub(" ", stated)
+    guarded = directives > 0
+    found = stated.split()
+    if len(found) > 40:
+        counts = Counter(found)
+        drowned = {word for word, count in counts.items() if count > 12 and count > 0.05 * len(found) and len(word) > 3}
+        if len(counts) < 0.25 * len(found):
+            drowned |= {word for word, count in counts.items() if count > 6 and len(word) > 3}
+            guarded = True
+        if drowned:
+            seen: Counter[str] = Counter()
+            kept = []
+            for word in found:
+                seen[word] += 1
+                if word not in drowned or seen[word] <= 2:
+                    kept.append(word)
+            found = kept
+    return " ".join(found), guarded
+
+
+def signals(plain: str) -> dict[str, float]:
+    """Cues in a plain text, by name; each is 1 but shares of counted words. No work beyond the text's two ends."""
+    patterns = _patterns()
+    head = plain[:CUE_HEAD_CHARACTERS]
+    tail = plain[max(len(head), len(plain) - CUE_TAIL_CHARACTERS) :]
+    values: dict[str, float] = {}
+    there = set()
+    for name, pattern in patterns.cues.items():
+        if pattern.search(head):
+            values[f"head {name}"] = 1.0
+            there.add(name)
+        elif tail and name[:5] != "opens" and pattern.search(tail):
+            values[f"tail {name}"] = 1.0
+            there.add(name)
+    starts = {}
+    deeds = []
+    for name, pattern in patterns.deeds.items():
+        match = pattern.search(head)
+        if match:
+            starts[name] = match.start()
+            values[f"deed {name}"] = 1.0
+            if match.start() < OPENING_CHARACTERS:
+                values[f"deed opens {name}"] = 1.0
+            deeds.append(name)
+        elif tail and pattern.search(tail):
+            values[f"deed ends {name}"] = 1.0
+            deeds.append(name)
+    software = len(patterns.software.findall(head))
+    elsewhere = len(patterns.elsewhere.findall(head))
+    code = patterns.code.search(head) is not None
+    values["software"], values["elsewhere"] = min(software, 4) / 4, min(elsewhere, 4) / 4
+    topic = "software" if software > elsewhere or code else "elsewhere" if elsewhere or not software else "either"
+    first = deeds[0] if deeds else "none"
+    earliest = min(starts, key=lambda name: starts[name]) if starts else "none"
+    size = "short" if len(plain) < 60 else "middling" if len(plain) < 300 else "long"
+    for name in (
+        f"topic {topic}",
+        f"first {first}",
+        f"first {first} {topic}",
+        f"first {first} {size}",
+        f"earliest {earliest}",
+        f"earliest {earliest} {topic}",
+        f"size {size}",
+    ):
+        values[name] = 1.0
+    for name in deeds:
+        values[f"deed {name} {'code' if code else 'bare'}"] = 1.0
+    both = [name for name in deeds if name in _PAIRED]
+    for position, name in enumerate(both):
+        for other in both[position + 1 :]:
+            values[f"deeds {name} {other}"] = 1.0
+    for name, holds in _combined(there, size).items():
+        if holds:
+            values[f"both {name}"] = 1.0
+    values["length"] = math.log1p(len(plain)) / 4
+    values["code share"] = min(1.0, 8 * sum(map(head.count, "{}[]();=<>_&|#")) / max(len(head), 1))
+    return values
+
+
+def _combined(there: set[str], size: str) -> dict[str, bool]:
+    software, code = "make software" in there, bool(there & {"definition", "assignment", "arrow"})
+    asks = bool(there & {"question", "how to", "make", "change", "wrong", "explain", "fix"})
+    opens = bool(there & {"opens what", "opens which", "opens be", "opens do"})
+    return {
+        "make other, no software": "make other" in there and not software,
+        "change, code": "change" in there and code,
+        "change, short, no code": "change" in there and not code and size != "long",
+        "question, code": bool(there & {"question", "how to"}) and code,
+        "how to, nothing wrong": "how to" in there and "wrong" not in there,
+        "how to, wrong": "how to" in there and "wrong" in there,
+        "wrong, code": "wrong" in there and code,
+        "wrong, no code": "wrong" in there and not code,
+        "wrong, short": "wrong" in there and size == "short",
+        "code, nothing asked": code and not asks,
+        "nothing asked": not asks and not code,
+        "opens question, code": opens and code,
+        "opens make, software": "opens make" in there and software,
+        "opens make, no software": "opens make" in there and not software,
+        "opens change, not make": "opens change" in there and "opens make" not in there,
+        "now also, change": "now also" in there and "change" in there,
+    }
+
+
+def words_of(plain: str) -> list[str]:
+    """The words of a plain text: runs of letters and digits; each character of a script written without blanks."""
+    return [word[:24] for word in _WORD.findall(plain) if not word.isdecimal()]
+
+
+def terms_of(words: list[str]) -> set[str]:
+    """Pairs of neighbouring words; and, marked by ^, the first three words and the first two together."""
+    first = " ".join(words[:2])
+    return {" ".join(pair) for pair in itertools.pairwise(words)} | {
+        f"^ {word}" for word in [*words[:3], first] if word
+    }
+
+
+def slips(common: frozenset[str]) -> dict[str, str]:
+    """Common words of four letters or more, by every spelling of them that lacks one letter."""
+    found: dict[str, str] = {}
+    for word in sorted(common):
+        if len(word) >= 4 and word.isascii():
+            for place in range(len(word)):
+                found.setdefault(word[:place] + word[place + 1 :], word)
+    return found
+
+
+def corrected(plain: str, known: Mapping[str, object], by_slip: Mapping[str, str]) -> tuple[str, list[str]]:
+    """The text and its words, with words one slip away from a common word put right: a letter too many, missing,
+    wrong, or two swapped. A bounded number of unknown words is looked at."""
+    words = words_of(plain)
+    right: dict[str, str] = {}
+    for word in dict.fromkeys(words):
+        if len(right) == CORRECTED_WORDS:
+            break
+        if len(word) >= 4 and word not in known and word.isascii() and word.isalpha():
+            meant = _meant(word, known, by_slip)
+            if meant is not None:
+                right[word] = meant
+    if not right:
+        return plain, words
+    return _WORD.sub(lambda match: right.get(match.group(), match.group()), plain), [
+        right.get(word, word) for word in words
+    ]
+
+
+def _meant(word: str, known: Mapping[str, object], by_slip: Mapping[str, str]) -> str | None:
+    if word in by_slip:
+        return by_slip[word]
+    for place in range(len(word)):
+        less = word[:place] + word[place + 1 :]
+        if len(less) >= 4 and less in known:
+            return less
+        other = by_slip.get(less)
+        if other is not None and len(other) == len(word) and _near(word, other):
+            return other
+    return None
+
+
+def _near(word: str, other: str) -> bool:
+    differing = [place for place in range(len(word)) if word[place] != other[place]]
+    if len(differing) == 1:
+        return True
+    return (
+        len(differing) == 2
+        and differing[1] == differing[0] + 1
+        and word[differing[0]] == other[differing[1]]
+        and word[differing[1]] == other[differing[0]]
+    )
+
+
+def _edges(text: str) -> str:
+    """All of a short text; of a long one its beginning and its end. Invisible characters are not counted."""
+    if not text.isascii():
+        text = _INVISIBLE.sub("", text)
+    if len(text) <= HEAD_CHARACTERS + TAIL_CHARACTERS:
+        return text
+    return f"{text[:HEAD_CHARACTERS]}\n{text[-TAIL_CHARACTERS:]}"
+
+
+def _plain(text: str) -> str:
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text).replace("’", "'")
+    return " ".join(text.lower().split())
+
+
+def _softmax(odds: list[float]) -> dict[str, float]:
+    top = max(odds)
+    raised = [math.exp(each - top) for each in odds]
+    total = sum(raised)
+    return {kind: each / total for kind, each in zip(KINDS, raised, strict=True)}
+
+
+def _plausible(probabilities: Mapping[str, float]) -> tuple[str, ...]:
+    """Kinds with at least PLAUSIBLE_SHARE of the likeliest one's probability, the likeliest first."""
+    ordered = sorted(KINDS, key=lambda kind: -probabilities[kind])
+    least = PLAUSIBLE_SHARE * probabilities[ordered[0]]
+    return tuple(kind for kind in ordered if probabilities[kind] >= least)
+
+
+SORTS = ("bias", "signal", "term", "word", "common")
+"""What a line of the weights may be about; a word is common where a misspelt one may stand for it."""
+
+
+def weights_file() -> Path:
+    """data/kind_weights.csv: inside the package when installed from a wheel, beside it in a checkout."""
+    here = Path(__file__).parent
+    inside = here / "data"
+    return (inside if inside.is_dir() else here.parent / "data") / "kind_weights.csv"
+
+
+def read_weights(path: Path) -> Weights:
+    """The weights in a file: lines of a sort, a name and a whole number for each kind, in units of 1/SCALE."""
+    rows: dict[str, dict[str, tuple[int, ...]]] = {sort: {} for sort in SORTS}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        sort, _, rest = line.partition(";")
+        if sort in rows:
+            name, *values = rest.split(";")
+            rows[sort][name] = tuple(map(int, values))
+    words = rows["word"] | rows["common"]
+    return Weights(rows["bias"][""], rows["signal"], words, rows["term"], frozenset(rows["common"]))
