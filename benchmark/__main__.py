@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmark import (
     curate,
     frontier_report,
+    kinds,
     law_report,
     prediction,
     scale,
@@ -122,6 +123,8 @@ COMMANDS = (
         frontier_report.run,
         frontier_report.EXAMPLES,
     ),
+    Command("kind-train", "train what reads the kind of a task from its text", kinds.train_options, kinds.train_run),
+    Command("kind-eval", "judge the reading of kinds on labelled turns", kinds.eval_options, kinds.eval_run),
     Command("summary", "print what the measurements say", _summary_options, _summary, summary_report.EXAMPLES),
     Command(
         "sensors",
