@@ -1,0 +1,143 @@
+"""Difficulty and P(success) against figures worked by hand, and the coefficients that are shipped."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ecoroute_mcp.difficulty import Difficulty, Predicted
+from ecoroute_mcp.sci import EcoRouteError
+from ecoroute_mcp.wording import read
+
+SHIPPED = Path(__file__).resolve().parents[1] / "data" / "routing_difficulty.json"
+
+
+def document(**changed: Any) -> dict[str, Any]:
+    size = 8
+    words = [0.0] * size
+    words[next(iter(read("hard").words)) % size] = 3.0
+    return {
+        "version": 1,
+        "link": {"offset": 1.0, "slope": 2.0},
+        "kinds": {"generate": {"mean": 0.5, "spread": 2.0, "tasks": 9}, "test": {"mean": 1, "spread": 0.0, "tasks": 4}},
+        "texts": {
+            "generate": {
+                "idf": [1.0] * size,
+                "words": words,
+                "intercept": -0.25,
+                "spread": 1.5,
+            }
+        },
+        **changed,
+    }
+
+
+def logistic(value: float) -> float:
+    return 1 / (1 + math.exp(-value))
+
+
+def test_a_kind_without_a_reading_has_its_own_difficulty_whatever_the_text() -> None:
+    difficulty = Difficulty(document())
+    assert difficulty.kinds == ("generate", "test")
+    assert difficulty.predict("test", "prove it hard") == Predicted(1.0, 0.0, False)
+    assert difficulty.predict("generate") == difficulty.predict("generate", "  \n") == Predicted(0.5, 2.0, False)
+    assert difficulty.predict("chat", "hello") is None
+
+
+def test_known_words_shift_the_mean_and_narrow_the_spread() -> None:
+    difficulty = Difficulty(document())
+    found = difficulty.predict("generate", "hard")
+    # One known word against the thirty that count as much as the kind.
+    assert found is not None
+    assert found.by_text
+    assert found.mean == pytest.approx(0.5 + (3.0 - 0.25) / 31)
+    assert found.spread == pytest.approx(math.sqrt((30 * 2.0**2 + 1.5**2) / 31))
+    assert difficulty.predict("generate", "HARD \n") == found
+    assert difficulty.predict("generate", "?!") == Predicted(0.5, 2.0, False)
+
+
+def test_the_text_can_be_kept_from_lowering_the_bar() -> None:
+    easy = Difficulty(document(texts={"generate": {**document()["texts"]["generate"], "intercept": -4.0}}))
+    lowered = easy.predict("generate", "hard")
+    assert lowered is not None
+    assert lowered.mean == pytest.approx(0.5 - 1 / 31)
+    assert easy.predict("generate", "hard", never_easier=True) == Predicted(0.5, 2.0, False)
+    raised = Difficulty(document())
+    assert raised.predict("generate", "hard", never_easier=True) == raised.predict("generate", "hard")
+
+
+def test_success_is_logistic_in_ability_less_difficulty() -> None:
+    difficulty = Difficulty(document())
+    assert difficulty.ability(0.5) == 2.0
+    assert difficulty.p_success(0.5, Predicted(1.0, 0.0, False)) == pytest.approx(logistic(1.0))
+    assert difficulty.p_success(0.0, Predicted(1.0, 3.0, False)) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("mean", "spread"), [(0.0, 1.0), (2.0, 2.0), (-1.0, 0.5)])
+def test_what_is_not_known_of_task_and_model_is_averaged_over(mean: float, spread: float) -> None:
+    difficulty = Difficulty(document())
+    step = 0.001
+    total = sum(
+        step * math.exp(-((z * step) ** 2) / 2) / math.sqrt(2 * math.pi) * logistic(2.0 - mean - spread * z * step)
+        for z in range(-8000, 8001)
+    )
+    assert difficulty.p_success(0.5, Predicted(mean, spread, True)) == pytest.approx(total, abs=1e-3)
+    # A standard error of θ of spread / slope is as much doubt as that spread of the task.
+    assert difficulty.p_success(0.5, Predicted(mean, 0.0, True), spread / 2) == pytest.approx(total, abs=1e-3)
+
+
+def test_a_cascade_costs_the_retry_and_meets_the_same_difficulty_twice() -> None:
+    difficulty = Difficulty(document())
+    small, large = (0.0, 1.0), (1.0, 10.0)
+    certain = difficulty.cascade(Predicted(1.0, 0.0, False), small, large)
+    p_small, p_large = 0.5, logistic(2.0)
+    assert certain.p_success == pytest.approx(p_small + 0.5 * p_large)
+    assert certain.grams == pytest.approx(1 + 0.5 * 10)
+    unnoticed = difficulty.cascade(Predicted(1.0, 0.0, False), small, large, detected=0.0)
+    assert (unnoticed.p_success, unnoticed.grams) == pytest.approx((p_small, 1.0))
+    doubtful = Predicted(1.0, 2.0, False)
+    together = difficulty.cascade(doubtful, small, large)
+    one, other = difficulty.p_success(0.0, doubtful), difficulty.p_success(1.0, doubtful)
+    assert other < together.p_success < one + (1 - one) * other
+    assert together.grams == pytest.approx(1 + 10 * (1 - one))
+
+
+@pytest.mark.parametrize(
+    ("broken", "repair"),
+    [
+        (document(version=2), "route-train"),
+        (document(texts={"generate": {**document()["texts"]["generate"], "idf": [1.0] * 7}}), "does not divide"),
+        (document(link={}), "restore the file"),
+        (document(texts={"generate": {**document()["texts"]["generate"], "words": [1.0]}}), "has 1 numbers, not 8"),
+    ],
+)
+def test_coefficients_of_another_reading_are_refused(broken: dict[str, Any], repair: str) -> None:
+    with pytest.raises(EcoRouteError, match=repair):
+        Difficulty(broken)
+
+
+def test_the_file_must_be_json() -> None:
+    with pytest.raises(EcoRouteError, match="no JSON"):
+        Difficulty.parse("{")
+    assert Difficulty.parse(json.dumps(document())).kinds == ("generate", "test")
+
+
+def test_the_shipped_coefficients_are_small_and_order_tasks_as_people_would() -> None:
+    assert SHIPPED.stat().st_size < 300_000
+    difficulty = Difficulty.parse(SHIPPED.read_text(encoding="utf-8"))
+    easy = difficulty.predict("generate", "You are given two integers a and b. Return the sum of the two digits.")
+    hard = difficulty.predict(
+        "generate",
+        "You are given a tree with N vertices. Process Q queries; each asks for the number of paths of "
+        "length at most K between vertices i and j, modulo 998244353. For each query print the minimum number of "
+        "operations over all permutations of the subtree.",
+    )
+    assert easy is not None
+    assert hard is not None
+    assert easy.mean < hard.mean
+    assert difficulty.p_success(-1.0, hard) < difficulty.p_success(-1.0, easy)
+    assert difficulty.p_success(-2.0, easy) < difficulty.p_success(0.5, easy)
