@@ -98,6 +98,36 @@ def _summary(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _route_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, metavar="DIR", required=True, help="folder of Parquet tables of outcomes")
+
+
+def _route_train_options(parser: argparse.ArgumentParser) -> None:
+    _route_options(parser)
+    parser.add_argument("--write", action="store_true", help="write data/routing_difficulty.json and its report")
+
+
+def _route_train(arguments: argparse.Namespace) -> int:
+    if arguments.write:
+        _only_in_a_checkout()
+    # Reading tables takes pandas and a second: only for those who ask.
+    from benchmark import routing_train
+
+    return routing_train.run(arguments.data, DATA if arguments.write else None)
+
+
+def _route_eval_options(parser: argparse.ArgumentParser) -> None:
+    _route_options(parser)
+    parser.add_argument("--json", action="store_true", help="print all figures as JSON")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the Markdown report here")
+
+
+def _route_eval(arguments: argparse.Namespace) -> int:
+    from benchmark import routing_report
+
+    return routing_report.run(arguments.data, arguments.json, arguments.output)
+
+
 COMMANDS = (
     Command("scale", "fit, validate and print the latent-ability scale", _scale_options, _scale),
     Command("curate", "generate the tables of data/ from data/upstream/", _curate_options, _curate),
@@ -125,6 +155,12 @@ COMMANDS = (
     ),
     Command("kind-train", "train what reads the kind of a task from its text", kinds.train_options, kinds.train_run),
     Command("kind-eval", "judge the reading of kinds on labelled turns", kinds.eval_options, kinds.eval_run),
+    Command(
+        "route-train", "train the difficulties of tasks from outcomes of models", _route_train_options, _route_train
+    ),
+    Command(
+        "route-eval", "judge task scoring by every protocol, beside its baselines", _route_eval_options, _route_eval
+    ),
     Command("summary", "print what the measurements say", _summary_options, _summary, summary_report.EXAMPLES),
     Command(
         "sensors",

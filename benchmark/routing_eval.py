@@ -1,0 +1,596 @@
+"""Every protocol by which task scoring is judged, with the baselines that a router has to beat beside it.
+
+Operating points and variants are chosen on training rows, in folds that keep a group whole; what is reported is then
+realised on rows that no choice has seen. A router that does not beat the best static mix where it was chosen is not
+used: the mix is, and the answer says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import GroupKFold, KFold
+
+from benchmark import routing
+from benchmark.routing import Outcomes, Pair
+from benchmark.routing_fit import Benefit, Kernel, Likeness, Reading, Texts, latent, out_of_fold, success
+from benchmark.routing_metrics import (
+    Floats,
+    Integers,
+    Realised,
+    bootstrap,
+    cheapest_price,
+    choices,
+    one_hot,
+    oracle,
+    pair_curve,
+    realised,
+    static_mix,
+)
+
+LABELS = 1_500
+DRAWS = 5
+FOLDS = 5
+RESAMPLES = 300
+QUALITIES = (0.9, 0.95, 0.98, 0.99, 1.0)
+READINGS = (
+    Reading(words_penalty=30, shape_penalty=300),
+    Reading(words_penalty=100, leaf=100),
+    Reading(leaf=50, components=30),
+)
+PARTITIONS = 2
+TEST_FROM = "2025"
+OFFICIAL_TASKS = 2_919
+BUDGET_USD = 16.0
+KERNEL = Kernel(words=2.0, shape=1.0)
+NOISE = 1.0
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A figure, its 95 % interval by groups, and the bar that it is held to, if there is one."""
+
+    name: str
+    value: float
+    low: float | None
+    high: float | None
+    bar: str
+    met: bool | None
+
+    @classmethod
+    def at_least(cls, name: str, value: float, bar: float, interval: tuple[float, float] | None = None) -> Bar:
+        low, high = interval or (None, None)
+        return cls(name, value, low, high, f">= {bar:g}", value >= bar)
+
+    @classmethod
+    def at_most(cls, name: str, value: float, bar: float, interval: tuple[float, float] | None = None) -> Bar:
+        low, high = interval or (None, None)
+        return cls(name, value, low, high, f"<= {bar:g}", value <= bar)
+
+
+@dataclass(frozen=True)
+class Section:
+    """One protocol: what was done, its figures against the bars, and a table with the baselines."""
+
+    title: str
+    method: str
+    bars: tuple[Bar, ...]
+    header: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    notes: tuple[str, ...] = field(default=())
+
+
+def evaluate(folder: Path) -> list[Section]:
+    """All protocols. Raises EcoRouteError where the folder lacks a table."""
+    mmlu, gsm8k = routing.read_pair(folder, "mmlu"), routing.read_pair(folder, "gsm8k")
+    coderouter, livecode = routing.read_coderouter(folder), routing.read_livecode(folder)
+    crux = routing.read_crux(folder)
+    return [
+        few_labels(mmlu),
+        held_out_subjects(mmlu),
+        five_folds(gsm8k),
+        declared_kind(coderouter),
+        *later_contests(livecode),
+        no_signal(crux),
+    ]
+
+
+# -- a strong and a weak model
+
+
+def _pair_rows(score: Floats, strong: Floats, weak: Floats) -> tuple[float, float, float]:
+    curve = pair_curve(score, strong, weak)
+    return curve.apgr(), curve.cpt(0.5), curve.cpt(0.8)
+
+
+def _pair_baselines(strong: Floats, weak: Floats) -> list[tuple[Any, ...]]:
+    tie = np.random.default_rng(0).random(len(strong))
+    return [
+        ("random (static mix)", *_pair_rows(tie, strong, weak)),
+        ("oracle", *_pair_rows(strong - weak + 1e-3 * tie, strong, weak)),
+    ]
+
+
+PAIR_HEADER = ("router", "APGR", "CPT50 %", "CPT80 %")
+
+
+def few_labels(pair: Pair) -> Section:
+    """RouteLLM's protocol on MMLU with 1,500 labels, drawn at random; tested on all other tasks; the mean of draws."""
+    texts, benefit = Texts.read(pair.texts), pair.strong - pair.weak
+    found, first = [], (0.0, 0.0)
+    for draw in range(DRAWS):
+        order = np.random.default_rng(draw).permutation(len(benefit))
+        train, test = order[:LABELS], order[LABELS:]
+        score = Benefit().predict(texts, train, test, benefit[train], pair.groups[train])
+        found.append(_pair_rows(score, pair.strong[test], pair.weak[test]))
+        if draw == 0:
+            first = _apgr_interval(score, pair, test)
+    apgr, cpt50, cpt80 = np.mean(found, axis=0)
+    spread = np.std(found, axis=0, ddof=1)
+    return Section(
+        f"MMLU, {LABELS:,} labels",
+        f"{DRAWS} random draws of {LABELS:,} training tasks, tested on the other {len(benefit) - LABELS:,}; the mean. "
+        "The subject is known of training rows only. The interval draws whole subjects of the first draw's test rows.",
+        (
+            Bar.at_least("APGR", float(apgr), 0.65, first),
+            Bar.at_most("CPT50 %", float(cpt50), 29),
+            Bar.at_most("CPT80 %", float(cpt80), 63),
+        ),
+        PAIR_HEADER,
+        (
+            ("this router", float(apgr), float(cpt50), float(cpt80)),
+            ("standard deviation between draws", *map(float, spread)),
+            *_pair_baselines(pair.strong, pair.weak),
+        ),
+    )
+
+
+def _apgr_interval(score: Floats, pair: Pair, test: Integers) -> tuple[float, float]:
+    strong, weak = pair.strong[test], pair.weak[test]
+    return bootstrap(
+        lambda rows: pair_curve(score[rows], strong[rows], weak[rows]).apgr(),
+        pair.groups[test],
+        resamples=RESAMPLES,
+    )
+
+
+def _chosen_reading(texts: Texts, train: Integers, benefit: Floats, strong: Floats, folds: list[Any]) -> Reading:
+    """The simplest reading within one standard error of the best, by APGR in folds of the training rows.
+
+    READINGS stand in order of simplicity; ``benefit`` and ``strong`` belong to the ``train`` rows."""
+    judged = [(fit, held) for fit, held in folds if benefit[held].mean() > 0]
+    apgr = np.array(
+        [
+            [
+                pair_curve(
+                    reading.predict(texts, train[fit], train[held], benefit[fit]),
+                    strong[held],
+                    strong[held] - benefit[held],
+                ).apgr()
+                for fit, held in judged
+            ]
+            for reading in READINGS
+        ]
+    )
+    best = int(np.argmax(apgr.mean(1)))
+    behind = apgr[best] - apgr
+    error = behind.std(1, ddof=1) / len(judged) ** 0.5
+    return READINGS[int(np.argmax(behind.mean(1) <= error))]
+
+
+def held_out_subjects(pair: Pair) -> Section:
+    """MMLU in five folds of whole subjects: trained on the others, tested on subjects never seen; mean of the folds."""
+    texts, benefit = Texts.read(pair.texts), pair.strong - pair.weak
+    everything = np.arange(len(benefit))
+    found, used = [], []
+    for partition in range(PARTITIONS):
+        folds = GroupKFold(FOLDS, shuffle=True, random_state=partition)
+        for train, test in folds.split(everything, groups=pair.groups):
+            inner = list(GroupKFold(3).split(train, groups=pair.groups[train]))
+            reading = _chosen_reading(texts, train, benefit[train], pair.strong[train], inner)
+            used.append(reading)
+            score = reading.predict(texts, train, test, benefit[train])
+            found.append(_pair_rows(score, pair.strong[test], pair.weak[test]))
+    apgr, cpt50, cpt80 = np.mean(found, axis=0)
+    error = float(np.std([row[0] for row in found], ddof=1) / FOLDS**0.5)
+    return Section(
+        "MMLU, leave subjects out",
+        f"{PARTITIONS} random partitions of the subjects into five folds; each fold's curve on its own, then the mean. "
+        "The reading is chosen in folds of the training subjects: the simplest within a standard error of the best. "
+        "The interval is two standard errors of the "
+        "folds of one partition.",
+        (Bar.at_least("APGR", float(apgr), 0.61, (float(apgr) - 2 * error, float(apgr) + 2 * error)),),
+        PAIR_HEADER,
+        (("this router", float(apgr), float(cpt50), float(cpt80)), *_pair_baselines(pair.strong, pair.weak)),
+        (f"readings chosen: {_counted(used)}",),
+    )
+
+
+def five_folds(pair: Pair) -> Section:
+    """GSM8K in five random folds (every problem is its own group), three shufflings; scores pooled per shuffling."""
+    texts, benefit = Texts.read(pair.texts), pair.strong - pair.weak
+    everything = np.arange(len(benefit))
+    found, used, interval = [], [], (0.0, 0.0)
+    for shuffling in range(3):
+        score = np.zeros(len(benefit))
+        for train, test in KFold(FOLDS, shuffle=True, random_state=shuffling).split(everything):
+            inner = list(KFold(FOLDS, shuffle=True, random_state=0).split(train))
+            reading = _chosen_reading(texts, train, benefit[train], pair.strong[train], inner)
+            used.append(reading)
+            score[test] = reading.predict(texts, train, test, benefit[train])
+        found.append(_pair_rows(score, pair.strong, pair.weak))
+        if shuffling == 0:
+            names = np.array([str(row) for row in everything])
+            interval = bootstrap(
+                lambda rows, score=score: pair_curve(score[rows], pair.strong[rows], pair.weak[rows]).apgr(),  # type: ignore[misc]
+                names,
+                resamples=RESAMPLES,
+            )
+    apgr, cpt50, cpt80 = np.mean(found, axis=0)
+    return Section(
+        "GSM8K, five folds",
+        "Trained on four fifths of the problems, tested on the other; mean of three shufflings. The reading is "
+        "chosen in folds of the training problems: the simplest within a standard error of the best.",
+        (Bar.at_least("APGR", float(apgr), 0.64, interval),),
+        PAIR_HEADER,
+        (("this router", float(apgr), float(cpt50), float(cpt80)), *_pair_baselines(pair.strong, pair.weak)),
+        (f"readings chosen: {_counted(used)}",),
+    )
+
+
+def _counted(readings: Sequence[Reading]) -> str:
+    return "; ".join(f"{readings.count(reading)} x {reading}" for reading in READINGS)
+
+
+# -- many models, the kind declared
+
+
+def kind_worth(
+    outcomes: Outcomes, texts: Texts, train: Integers, asked: Integers, noises: Sequence[float | None]
+) -> tuple[list[Floats], Floats]:
+    """Expected score per noise (asked, models) by the declared kind and the text, None for the kind alone; dollars."""
+    kinds = outcomes.columns["dimension"].to_numpy()
+    scores = [np.zeros((len(asked), len(outcomes.models))) for _ in noises]
+    dollars = np.zeros((len(asked), len(outcomes.models)))
+    for kind in np.unique(kinds[asked]):
+        rows, theirs = train[kinds[train] == kind], np.flatnonzero(kinds[asked] == kind)
+        dollars[theirs] = np.nanmean(outcomes.energy[rows], axis=0)
+        likeness = None
+        for score, noise in zip(scores, noises, strict=True):
+            if noise is None:
+                score[theirs] = outcomes.quality[rows].mean(0)
+                continue
+            likeness = likeness or Likeness.of(KIND_KERNEL, texts, rows, asked[theirs], least=2)
+            score[theirs] = likeness.predict(outcomes.quality[rows], noise)
+    return scores, dollars
+
+
+KIND_KERNEL = Kernel(1.0, 0.2)
+KIND_VARIANTS = (None, 10.0, 30.0, 100.0)
+KIND_PRICES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0)
+"""Points of score that a dollar per thousand tasks is worth."""
+
+
+def declared_kind(outcomes: Outcomes) -> Section:
+    """CodeRouterBench's id_test in replay: the kind is declared; variant and price are chosen on its training part."""
+    split = outcomes.columns["split"].to_numpy()
+    train, test = np.flatnonzero(split == "probing"), np.flatnonzero(split == "id_test")
+    folds = list(GroupKFold(FOLDS).split(train, groups=outcomes.groups[train]))
+    scale = OFFICIAL_TASKS
+    texts = Texts.read(outcomes.texts)
+    expected = [np.zeros((len(train), len(outcomes.models))) for _ in KIND_VARIANTS]
+    dollars = np.zeros((len(train), len(outcomes.models)))
+    for fit, held in folds:
+        found, dollars[held] = kind_worth(outcomes, texts, train[fit], train[held], KIND_VARIANTS)
+        for total, part in zip(expected, found, strict=True):
+            total[held] = part
+    at = np.arange(len(train))
+    tried: list[tuple[float, float, float | None, float]] = []
+    for noise, score in zip(KIND_VARIANTS, expected, strict=True):
+        for price in KIND_PRICES:
+            taken = np.argmax(score - price * 10 * dollars, axis=1)
+            value = 100 * float(outcomes.quality[train][at, taken].mean())
+            tried.append((value, scale * float(dollars[at, taken].mean()), noise, price))
+    within = [row for row in tried if row[1] <= BUDGET_USD * 0.95]
+    best = max(within, key=lambda row: row[0])
+    rows: list[tuple[Any, ...]] = []
+
+    single = int(np.argmax(outcomes.quality[train].mean(0)))
+    dearest = int(np.argmax(np.nanmean(outcomes.energy[train], axis=0)))
+    models = len(outcomes.models)
+
+    def add(name: str, share: Floats) -> tuple[float, float, tuple[float, float]]:
+        quality, cost = (share * outcomes.quality[test]).sum(1), (share * outcomes.energy[test]).sum(1)
+        under = (share * (outcomes.quality[test][:, [single]] - outcomes.quality[test]).clip(0)).sum(1)
+        interval = bootstrap(
+            lambda drawn: 100 * float(quality[drawn].mean()), outcomes.groups[test], resamples=RESAMPLES
+        )
+        value, paid = 100 * float(quality.mean()), scale * float(cost.mean())
+        rows.append((name, value, paid, *interval, 100 * float(under.mean())))
+        return value, paid, interval
+
+    def picked(worth: Floats) -> Floats:
+        return one_hot(np.asarray(worth.argmax(axis=1), dtype=np.int64), models)
+
+    def always(model: int) -> Floats:
+        return one_hot(np.full(len(test), model), models)
+
+    (routed, looked_up), paid = kind_worth(outcomes, texts, train, test, (best[2], None))
+    value, cost, interval = add("this router", picked(routed - best[3] * 10 * paid))
+    add("lookup by declared kind", picked(looked_up))
+    add(f"always best ({outcomes.models[single]})", always(single))
+    add(f"always dearest ({outcomes.models[dearest]})", always(dearest))
+    mix = _mix_within(outcomes.quality[train], np.nanmean(outcomes.energy[train], axis=0), best[1] / scale)
+    add("best static mix at the router's cost", np.tile(mix, (len(test), 1)))
+    add("oracle", picked(outcomes.quality[test] - 1e-6 * paid))
+    return Section(
+        "CodeRouterBench id_test, kind declared",
+        f"Trained on the probing part, replayed on the {len(test):,} rows of id_test at hand; dollars at the "
+        f"catalogue's prices for the official {OFFICIAL_TASKS:,} tasks. With or without text, and what a dollar is "
+        f"worth, chosen in grouped folds of the probing part: the best within 95 % of ${BUDGET_USD:g}.",
+        (Bar.at_least("average score", value, 51.7, interval), Bar.at_most("dollars", cost, BUDGET_USD)),
+        ("router", "average score", f"$ for {OFFICIAL_TASKS:,}", "low", "high", "under-served %"),
+        tuple(rows),
+        (
+            f"chosen: {'kind alone' if best[2] is None else f'kind and text, noise {best[2]:g}'}, price {best[3]:g}; "
+            f"there it scored {best[0]:.2f} at ${best[1]:.2f}",
+        ),
+    )
+
+
+def _mix_within(quality: Floats, cost: Floats, budget: float) -> Floats:
+    """The static mix (models,) of the highest mean quality among those that cost at most ``budget`` a task."""
+    table = np.tile(cost, (len(quality), 1))
+    for floor in np.linspace(float(quality.mean(0).max()), float(quality.mean(0).min()), 400):
+        mix = static_mix(quality, table, float(floor))
+        if float(mix @ cost) <= budget:
+            return mix
+    cheapest: Floats = np.eye(len(cost))[int(np.argmin(cost))]
+    return cheapest
+
+
+# -- many models, saved at a floor of quality
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Outcomes, energies and what a router expects, of the rows where a point is chosen or realised."""
+
+    quality: Floats
+    energy: Floats
+    expected: Floats
+    groups: NDArray[np.str_]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One floor of quality: the shares of models per test row of the router in force, the mix and the oracle."""
+
+    floor: float
+    fell_back: bool
+    router: Floats
+    alone: Floats
+    mix: Floats
+    oracle: Floats
+
+
+def operate(floor: float, chosen_on: Bench, test: Bench, best: int) -> Point:
+    """Choose the price of energy and the mix where outcomes are known, and apply both to the test rows.
+
+    The router is kept only if where it was chosen it saves more than the mix, by the lower end of the bootstrap."""
+    least = floor * float(chosen_on.quality[:, best].mean())
+    mix = static_mix(chosen_on.quality, chosen_on.energy, least)
+    price = cheapest_price(chosen_on.expected, chosen_on.quality, chosen_on.energy, least)
+    static = np.tile(mix, (len(test.quality), 1))
+    perfect = oracle(test.quality, test.energy, floor * float(test.quality[:, best].mean()))
+    if price is None:
+        return Point(floor, True, static, static, static, perfect)
+    models = len(mix)
+    routed = one_hot(choices(chosen_on.expected, chosen_on.energy, price), models)
+    gain = ((mix[None, :] - routed) * chosen_on.energy).sum(1) / float(chosen_on.energy[:, best].mean())
+    low, _ = bootstrap(lambda rows: float(gain[rows].mean()), chosen_on.groups, resamples=RESAMPLES)
+    alone = one_hot(choices(test.expected, chosen_on.energy, price), models)
+    return Point(floor, low <= 0, static if low <= 0 else alone, alone, static, perfect)
+
+
+SAVED_HEADER = (
+    "q", "router saved %", "quality of best %", "under-served %", "static mix saved %", "quality of best %",
+    "Lift", "low", "high", "oracle saved %", "used",
+)  # fmt: skip
+
+
+def saved_rows(points: Sequence[Point], test: Bench, best: int) -> list[tuple[Any, ...]]:
+    """A row per floor in the columns of SAVED_HEADER; Lift in points, its interval by groups."""
+    reference = float(test.energy[:, best].mean())
+    standard = float(test.quality[:, best].mean())
+
+    def percent(got: Realised) -> tuple[float, float]:
+        return 100 * (1 - got.energy / reference), 100 * got.quality / standard
+
+    rows: list[tuple[Any, ...]] = []
+    for point in points:
+        router = realised(point.router, test.quality, test.energy, best)
+        mix = realised(point.mix, test.quality, test.energy, best)
+        perfect = realised(point.oracle, test.quality, test.energy, best)
+        gain = 100 * ((point.mix - point.router) * test.energy).sum(1)
+        of = test.energy[:, best]
+        low, high = bootstrap(
+            lambda rows, gain=gain, of=of: float(gain[rows].mean() / of[rows].mean()),  # type: ignore[misc]
+            test.groups,
+            resamples=RESAMPLES,
+        )
+        rows.append(
+            (
+                point.floor,
+                *percent(router),
+                100 * router.under_served,
+                *percent(mix),
+                float(gain.mean() / of.mean()),
+                low,
+                high,
+                percent(perfect)[0],
+                "static mix" if point.fell_back else "router",
+            )
+        )
+    return rows
+
+
+def _singles(bench: Bench, models: Sequence[str], best: int) -> list[tuple[Any, ...]]:
+    """Always the best model where chosen and always the one of most energy, as rows of SAVED_HEADER."""
+    reference, standard = float(bench.energy[:, best].mean()), float(bench.quality[:, best].mean())
+    rows: list[tuple[Any, ...]] = []
+    for name, model in (("always best", best), ("always biggest", int(np.argmax(bench.energy.mean(0))))):
+        got = realised(one_hot(np.full(len(bench.quality), model), len(models)), bench.quality, bench.energy, best)
+        saved, quality = 100 * (1 - got.energy / reference), 100 * got.quality / standard
+        rows.append((f"{name}: {models[model]}", saved, quality, 100 * got.under_served, *[None] * 6, ""))
+    return rows
+
+
+def later_contests(outcomes: Outcomes) -> list[Section]:
+    """LiveCodeBench by time: trained and chosen on earlier contests, realised on later ones."""
+    date = outcomes.columns["contest_date"].to_numpy().astype(str)
+    written = np.array([bool(text) for text in outcomes.texts])
+    later = date >= TEST_FROM
+    months = np.sort(np.unique([day[:7] for day in date[written]]))
+    cut = str(months[-5])
+    return [
+        _temporal(
+            outcomes,
+            np.flatnonzero(~later),
+            np.flatnonzero(later),
+            declared=True,
+            family="",
+            title=f"LiveCodeBench, contests from {TEST_FROM}",
+            about=f"Trained and chosen on contests before {TEST_FROM}. The declared difficulty (easy, medium, hard) is "
+            f"used, and the text where there is one: {int((later & written).sum())} of {int(later.sum())} later tasks "
+            "have a text in this table.",
+            held=True,
+        ),
+        _temporal(
+            outcomes,
+            np.flatnonzero(written & (date < cut)),
+            np.flatnonzero(written & (date >= cut)),
+            declared=False,
+            family="O4-Mini",
+            title=f"LiveCodeBench, contests from {cut}, text alone",
+            about=f"The last five months that have texts; trained and chosen on those before {cut}, from text alone: "
+            "which of one model's three efforts a task deserves.",
+            held=False,
+        ),
+    ]
+
+
+def _temporal(
+    outcomes: Outcomes,
+    train: Integers,
+    test: Integers,
+    *,
+    declared: bool,
+    family: str,
+    title: str,
+    about: str,
+    held: bool,
+) -> Section:
+    known = np.isfinite(outcomes.energy[0])
+    complete = np.isfinite(outcomes.quality[train]).all(0) & np.isfinite(outcomes.quality[test]).all(0)
+    of_family = np.array([name.startswith(family) for name in outcomes.models])
+    pool = np.flatnonzero(known & complete & of_family)
+    models = [outcomes.models[model] for model in pool]
+    level = outcomes.columns["difficulty"].to_numpy().astype(str) if declared else np.full(len(outcomes.texts), "")
+    texts = Texts.read(outcomes.texts)
+    written = np.array([bool(text) for text in outcomes.texts])
+    difficulty = latent(outcomes.quality[train]).difficulty
+
+    def predict(fit: Integers, target: Floats, asked: Integers) -> Floats:
+        means = {name: float(target[level[fit] == name].mean()) for name in np.unique(level[fit])}
+        of = np.array([means[name] for name in level[fit]])
+        extra = Likeness.of(KERNEL, texts, fit, asked).predict(target - of, NOISE)
+        # A task without a text is read by its level alone.
+        predicted: Floats = np.array([means[name] for name in level[asked]]) + np.where(written[asked], extra, 0.0)
+        return predicted
+
+    folds = list(GroupKFold(FOLDS).split(train, groups=outcomes.groups[train]))
+    held_out = np.zeros(len(train))
+    for fit, held_rows in folds:
+        held_out[held_rows] = predict(train[fit], difficulty[fit], train[held_rows])
+    quality = outcomes.quality[:, pool]
+    expected = np.zeros((len(train), len(pool)))
+    for fit, held_rows in folds:
+        expected[held_rows] = success(held_out[fit], quality[train[fit]], held_out[held_rows])
+    asked = success(held_out, quality[train], predict(train, difficulty, test))
+    energy = outcomes.energy[:, pool]
+    chosen_on = Bench(quality[train], energy[train], expected, outcomes.groups[train])
+    bench = Bench(quality[test], energy[test], asked, outcomes.groups[test])
+    best = int(np.argmax(chosen_on.quality.mean(0)))
+    points = [operate(floor, chosen_on, bench, best) for floor in QUALITIES]
+    rows = saved_rows(points, bench, best)
+    by_floor = {row[0]: row for row in rows}
+    bars = tuple(
+        bar
+        for floor, least in ((0.98, 20.0), (0.99, 25.0))
+        for bar in (
+            Bar.at_least(f"Lift@{100 * floor:g}", by_floor[floor][6], least, (by_floor[floor][7], by_floor[floor][8])),
+            Bar(f"Lift@{100 * floor:g}, lower bound", by_floor[floor][7], None, None, "> 0", by_floor[floor][7] > 0),
+        )
+    )
+    correlation = float(np.corrcoef(held_out, difficulty)[0, 1])
+    return Section(
+        title,
+        f"{about} {len(train)} tasks before, {len(test)} after. Latent difficulty from all {len(outcomes.models)} "
+        f"models of the training rows; choice among the {len(pool)} models tried on every row whose energy the "
+        f"catalogue's law gives ({outcomes.unit}). Operating points in grouped folds of the training rows.",
+        bars if held else (),
+        SAVED_HEADER,
+        (*rows, *_singles(bench, models, best)),
+        (f"predicted and fitted difficulty correlate at {correlation:.2f} out of fold",),
+    )
+
+
+def no_signal(outcomes: Outcomes) -> Section:
+    """CRUX in five folds: where the text says nothing, the router has to fall back rather than lose."""
+    texts = Texts.read(outcomes.texts)
+    everything = np.arange(len(outcomes.texts))
+    best = -1
+    parts: list[tuple[list[Point], Integers]] = []
+    correlation = []
+    for train, test in KFold(FOLDS, shuffle=True, random_state=0).split(everything):
+        groups = outcomes.groups[train]
+        difficulty = latent(outcomes.quality[train]).difficulty
+        held_out = out_of_fold(KERNEL, texts, train, difficulty, groups, NOISE)
+        correlation.append(float(np.corrcoef(held_out, difficulty)[0, 1]))
+        expected = np.zeros((len(train), len(outcomes.models)))
+        for fit, held in GroupKFold(FOLDS).split(train, groups=groups):
+            expected[held] = success(held_out[fit], outcomes.quality[train[fit]], held_out[held])
+        predicted = Likeness.of(KERNEL, texts, train, test).predict(difficulty, NOISE)
+        asked = success(held_out, outcomes.quality[train], predicted)
+        best = int(np.argmax(outcomes.quality[train].mean(0)))
+        chosen_on = Bench(outcomes.quality[train], outcomes.energy[train], expected, groups)
+        bench = Bench(outcomes.quality[test], outcomes.energy[test], asked, outcomes.groups[test])
+        parts.append(([operate(floor, chosen_on, bench, best) for floor in QUALITIES], test))
+    order = np.concatenate([test for _, test in parts])
+    joined = Bench(outcomes.quality[order], outcomes.energy[order], np.zeros((0, 0)), outcomes.groups[order])
+    points = [_joined([part[number] for part, _ in parts]) for number in range(len(QUALITIES))]
+    rows = saved_rows(points, joined, best)
+    alone = [Point(point.floor, False, point.alone, point.alone, point.mix, point.oracle) for point in points]
+    without = [(f"{row[0]:g} without the fall-back", *row[1:]) for row in saved_rows(alone, joined, best)]
+    worst = min(rows, key=lambda row: float(row[6]))
+    return Section(
+        "CRUX (predict what code prints)",
+        f"{len(order)} tasks, the {len(outcomes.models)} dense open models whose size is in their name; five folds. "
+        f"Energy is {outcomes.unit}.",
+        (Bar.at_least("smallest Lift at any q", float(worst[6]), 0.0, (worst[7], worst[8])),),
+        SAVED_HEADER,
+        (*rows, *without, *_singles(joined, outcomes.models, best)),
+        (f"predicted and fitted difficulty correlate at {np.mean(correlation):.2f} out of fold",),
+    )
+
+
+def _joined(points: Sequence[Point]) -> Point:
+    stack: Callable[[str], Floats] = lambda name: np.concatenate([getattr(point, name) for point in points])  # noqa: E731
+    fell_back = all(point.fell_back for point in points)
+    return Point(points[0].floor, fell_back, stack("router"), stack("alone"), stack("mix"), stack("oracle"))

@@ -1,0 +1,244 @@
+"""Training of the difficulties that the router ships: by kind, and by text where the text says something.
+
+The quality scale and the outcomes meet in the models that stand in both: their fitted abilities are regressed on their
+θ. A kind's difficulty and spread are then the most probable ones given those abilities. Whether a text is read at all,
+and how strongly, is decided in folds that keep a group whole: a reading is shipped only if it explains something there.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.polynomial.hermite_e import hermegauss
+from numpy.typing import NDArray
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GroupKFold
+
+from benchmark import routing
+from benchmark.routing import Catalogued
+from benchmark.routing_fit import latent, logistic
+from benchmark.routing_metrics import Floats, Integers
+from ecoroute_mcp import wording
+from ecoroute_mcp.difficulty import VERSION
+from ecoroute_mcp.sci import EcoRouteError
+
+BUCKETS = 4_096
+LEAST_TEXTS = 3
+PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+LEAST_EXPLAINED = 0.05
+FILE = "routing_difficulty.json"
+REPORT = "routing_difficulty.md"
+AUTOCOMPLETE = "code_completion"
+
+
+@dataclass(frozen=True)
+class Link:
+    """ability = offset + slope × θ, over the models in both tables; ``residual_sd`` in logits."""
+
+    offset: float
+    slope: float
+    residual_sd: float
+    correlation: float
+    models: tuple[tuple[str, float, float], ...]
+
+
+def linked(names: Sequence[str], ability: Floats, known: dict[str, Catalogued]) -> Link:
+    """The link by least squares. Raises EcoRouteError where fewer than five models stand in both tables."""
+    thetas = routing.thetas()
+    both = []
+    for name, value in zip(names, ability, strict=True):
+        if name in known:
+            ran = known[name]
+            # Without reasoning is how a model without stated efforts runs: there it stands as "default".
+            effort = "default" if ran.effort == "none" else ran.effort
+            if (ran.model, effort) in thetas:
+                both.append((name, thetas[ran.model, effort], float(value)))
+    if len(both) < 5:
+        raise EcoRouteError(f"only {len(both)} models stand in data/quality.csv and in the outcomes: five are needed")
+    theta, value = np.array([row[1] for row in both]), np.array([row[2] for row in both])
+    slope, offset = np.polyfit(theta, value, 1)
+    residual = value - offset - slope * theta
+    return Link(
+        float(offset),
+        float(slope),
+        float(residual.std(ddof=2)),
+        float(np.corrcoef(theta, value)[0, 1]),
+        tuple(both),
+    )
+
+
+def kind_spread(outcomes: Floats, ability: Floats) -> tuple[float, float]:
+    """Mean and spread of normal difficulties, the likeliest for outcomes (tasks, models) given abilities (models,)."""
+    nodes, weights = hermegauss(21)
+    tried = np.isfinite(outcomes)
+    got = np.where(tried, outcomes, 0.0)
+    best = (-np.inf, 0.0, 0.0)
+    for spread in np.linspace(0.2, 5.0, 49):
+        for mean in np.linspace(-6, 6, 121):
+            p = logistic(ability[None, :] - (mean + spread * nodes)[:, None]).clip(1e-9, 1 - 1e-9)
+            each = got @ np.log(p).T + (tried - got) @ np.log(1 - p).T
+            top = each.max(1, keepdims=True)
+            value = float((top[:, 0] + np.log(np.exp(each - top) @ weights)).sum())
+            if value > best[0]:
+                best = (value, float(mean), float(spread))
+    return best[1], best[2]
+
+
+def idf_of(read: Sequence[wording.Wording]) -> tuple[float, ...]:
+    """Idf by bucket, rounded as it is shipped; 0 for a word in fewer than LEAST_TEXTS texts."""
+    having = np.zeros(BUCKETS)
+    for found in read:
+        having[np.unique([bucket % BUCKETS for bucket in found.words])] += 1
+    idf = np.where(having >= LEAST_TEXTS, np.log((1 + len(read)) / (1 + having)) + 1, 0.0)
+    return tuple(round(float(value), 3) for value in idf)
+
+
+def word_rows(read: Sequence[wording.Wording], idf: tuple[float, ...]) -> Floats:
+    """Weights of words (texts, BUCKETS), by the function that serves."""
+    rows = np.zeros((len(read), BUCKETS))
+    for row, found in enumerate(read):
+        for bucket, value in wording.weighted(found.words, idf).items():
+            rows[row, bucket] = value
+    return rows
+
+
+@dataclass(frozen=True)
+class TextReading:
+    """What a text says of difficulty, as shipped, and the share of variance it explains in grouped folds."""
+
+    document: dict[str, Any]
+    explained: float
+    penalty: float
+
+
+def text_reading(texts: Sequence[str], difficulty: Floats, groups: NDArray[np.str_]) -> TextReading:
+    """The linear reading of words with the penalty that explains most in folds that keep a group whole.
+
+    The shape is left out on purpose: among contest tasks length tells difficulty, among developers' requests it does
+    not, and a short request would pass for an easy one."""
+    read = [wording.read(text) for text in texts]
+    held_out = {penalty: np.zeros(len(difficulty)) for penalty in PENALTIES}
+    for fit, held in GroupKFold(5).split(difficulty, groups=groups):
+        idf = idf_of([read[row] for row in fit])
+        rows, asked = word_rows([read[row] for row in fit], idf), word_rows([read[row] for row in held], idf)
+        for penalty, predicted in held_out.items():
+            predicted[held] = Ridge(alpha=penalty).fit(rows, difficulty[fit]).predict(asked)
+    total = float(((difficulty - difficulty.mean()) ** 2).sum())
+    explained, penalty = max(
+        (1 - float(((difficulty - predicted) ** 2).sum()) / total, penalty) for penalty, predicted in held_out.items()
+    )
+    idf = idf_of(read)
+    fitted = Ridge(alpha=penalty).fit(word_rows(read, idf), difficulty)
+    return TextReading(
+        {
+            "idf": list(idf),
+            "words": [round(float(value), 4) for value in fitted.coef_],
+            "intercept": round(float(fitted.intercept_), 4),
+        },
+        explained,
+        penalty,
+    )
+
+
+def train(folder: Path) -> tuple[dict[str, Any], str]:
+    """The document that the router ships, and the report beside it."""
+    livecode, coderouter = routing.read_livecode(folder), routing.read_coderouter(folder)
+    fitted = latent(livecode.quality)
+    link = linked(livecode.models, fitted.ability, routing.LIVECODE_MODELS)
+    mean, spread = float(fitted.difficulty.mean()), float(fitted.difficulty.std())
+    written: Integers = np.flatnonzero([bool(text) for text in livecode.texts])
+    centred = fitted.difficulty[written] - fitted.difficulty[written].mean()
+    reading = text_reading([livecode.texts[row] for row in written], centred, livecode.groups[written])
+    kinds = {"generate": {"mean": round(mean, 4), "spread": round(spread, 4), "tasks": len(livecode.texts)}}
+    texts = {}
+    if reading.explained >= LEAST_EXPLAINED:
+        left = spread * float(np.sqrt(1 - reading.explained))
+        texts["generate"] = {**reading.document, "spread": round(left, 4)}
+    lines = [
+        "# Difficulty, trained",
+        "",
+        "Made by `python -m benchmark route-train --data DIR`; do not edit. P(success) = logistic(offset + slope × θ - "
+        "difficulty), θ as in `quality.csv`, difficulty in logits, normal within a kind.",
+        "",
+        f"**Link.** Over {len(link.models)} models that stand in both tables: offset {link.offset:.3f}, slope "
+        f"{link.slope:.3f} logits per unit of θ, correlation {link.correlation:.2f}, residual {link.residual_sd:.2f} "
+        "logits. A θ above the highest of these is an extrapolation.",
+        "",
+        "| model | θ | fitted ability |",
+        "|---|---|---|",
+        *(f"| {name} | {theta:.3f} | {value:.2f} |" for name, theta, value in sorted(link.models, key=lambda r: r[1])),
+        "",
+        f"**generate.** {len(livecode.texts)} contest tasks, {len(livecode.models)} models: mean {mean:.2f}, spread "
+        f"{spread:.2f}. From text, {len(written)} tasks with one: {100 * reading.explained:.0f} % of the variance of "
+        f"difficulty is explained by their words in grouped folds (penalty {reading.penalty:g}); "
+        + ("shipped." if texts else "not shipped: too little."),
+        "",
+    ]
+    row, about = _autocomplete(coderouter, link)
+    kinds["autocomplete"] = row
+    lines += [
+        about,
+        "",
+        "**Other kinds** have no outcomes here that a test or a run decided: no difficulty is given.",
+        "",
+    ]
+    lines += [
+        "Sources: " + "; ".join(f"{name}: {routing.SOURCES[name]}" for name in ("livecodebench", "coderouterbench")),
+        "",
+    ]
+    document = {
+        "version": VERSION,
+        "generated_by": "python -m benchmark route-train",
+        "sources": {name: routing.SOURCES[name] for name in ("livecodebench", "coderouterbench")},
+        "link": {
+            "offset": round(link.offset, 4),
+            "slope": round(link.slope, 4),
+            "residual_sd": round(link.residual_sd, 4),
+            "models": len(link.models),
+            "theta_from": min(row[1] for row in link.models),
+            "theta_to": max(row[1] for row in link.models),
+        },
+        "kinds": kinds,
+        "texts": texts,
+    }
+    return document, "\n".join(lines)
+
+
+def _autocomplete(outcomes: routing.Outcomes, link: Link) -> tuple[dict[str, Any], str]:
+    thetas = routing.thetas()
+    placed = [
+        (number, thetas[ran.model, ran.effort])
+        for number, ran in enumerate(routing.CODEROUTER_MODELS.values())
+        if (ran.model, ran.effort) in thetas
+    ]
+    columns = outcomes.columns
+    rows = np.flatnonzero((columns["dimension"] == AUTOCOMPLETE).to_numpy() & (columns["grader"] == "exec").to_numpy())
+    quality = outcomes.quality[rows][:, [number for number, _ in placed]]
+    ability = np.array([link.offset + link.slope * theta for _, theta in placed])
+    mean, spread = kind_spread(quality, ability)
+    about = (
+        f"**autocomplete.** {len(rows)} tasks that were run, {len(placed)} models with a θ: mean {mean:.2f}, spread "
+        f"{spread:.2f}, the abilities taken from the link; mean success {quality.mean():.2f}. Their θ, "
+        f"{min(theta for _, theta in placed):.2f} to {max(theta for _, theta in placed):.2f}, lie above those of the "
+        "link: an extrapolation."
+    )
+    return {"mean": round(mean, 4), "spread": round(spread, 4), "tasks": len(rows)}, about
+
+
+def run(folder: Path, into: Path | None) -> int:
+    """Train and print the report; write it and the coefficients into a folder if one is given. Returns exit status."""
+    document, report = train(folder)
+    print(report)
+    if into is not None:
+        (into / FILE).write_text(
+            json.dumps(document, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+        (into / REPORT).write_text(report, encoding="utf-8")
+        print(f"wrote {into / FILE} and {into / REPORT}", file=sys.stderr)
+    return 0
