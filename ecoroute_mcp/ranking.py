@@ -20,6 +20,8 @@ from dataclasses import dataclass, field, fields, replace
 from statistics import NormalDist
 from typing import Literal
 
+from ecoroute_mcp import cascade
+from ecoroute_mcp.cascade import Cascade, Chance
 from ecoroute_mcp.catalogue import (
     THIS_MACHINE,
     Catalogue,
@@ -182,6 +184,7 @@ class Recommendation:
     runners_up: tuple[Ranked, ...]
     excluded: tuple[Excluded, ...]
     defaulted: tuple[str, ...]
+    cascade: Cascade | None = None
     sources: dict[str, Cited] = field(default_factory=dict)
 
 
@@ -312,6 +315,7 @@ class Router:
             runners_up=tuple(ranked[1:]),
             excluded=unfit + weak + choices.left_outside(among),
             defaulted=tuple(defaulted),
+            cascade=self._cascade(request.task, demand, grid, choices, eligible, order, carbon),
         )
         return replace(answer, sources=self.cited(answer))
 
@@ -335,6 +339,37 @@ class Router:
                 f"intervals, so the abler model is named."
             )
         return [best, *rest][: RUNNERS_UP + 1], said
+
+    def _cascade(
+        self,
+        text: str,
+        demand: Demand,
+        grid: Grid | None,
+        choices: Choices,
+        eligible: list[int],
+        order: list[int],
+        carbon: list[float],
+    ) -> Cascade | None:
+        """A smaller model to try before the recommended one, where that is expected to take clearly less."""
+        if not order:
+            return None
+        found = cascade.find(cascade.shipped(), choices, eligible, order[0], carbon, demand.kind, text)
+        if found is None:
+            return None
+        first, then = (self._ranked(choices.all[index], demand, grid) for index in (found.index, order[0]))
+
+        def chance(value: float) -> Chance:
+            return Chance(value=value, basis="estimated", sources=cascade.SOURCES)
+
+        retried = then.carbon_g.scaled(1 - found.p_first)
+        return Cascade(
+            first=first.model,
+            effort=first.effort,
+            carbon_g=first.carbon_g + retried,
+            p_first=chance(found.p_first),
+            p_success=chance(found.p_success),
+            p_alone=chance(found.p_alone),
+        )
 
     def standing(self, detected: Detected) -> Standing:
         """Where the model that the editor has in use stands for a usual task of the general kind; never raises."""

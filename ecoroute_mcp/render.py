@@ -93,11 +93,17 @@ def recommendation(answer: Recommendation) -> str:
         lines.append(f"- Energy: {basis}{best.energy_how}")
         lines.append(f"- Grid: {_zone(best.zone)}, {best.zone.chosen_by}")
         lines += [f"- Note: {note}" for note in best.notes[:2]]
-    if answer.runners_up:
-        others = "; ".join(
-            f"{other.model}{_effort(other)} {quantity(other.carbon_g.mid)}" for other in answer.runners_up
+    others = "; ".join(f"{other.model}{_effort(other)} {quantity(other.carbon_g.mid)}" for other in answer.runners_up)
+    also = [f"Next greenest adequate: {others}"] if others else []
+    if answer.cascade is not None and best is not None:
+        tried = answer.cascade
+        effort = "" if tried.effort == "default" else f" at effort {tried.effort}"
+        also.append(
+            f"Cascade: {tried.first}{effort} first ({percent(tried.p_first.value)} likely to do it), {best.model} only "
+            f"where a test or a run shows that it failed: {interval(tried.carbon_g)} expected"
         )
-        lines.append(f"- Next greenest adequate: {others}")
+    if also:
+        lines.append(f"- {'. '.join(also)}")
     if answer.excluded:
         lines.append(f"- Left out: {_excluded(answer.excluded)}")
     if answer.defaulted:

@@ -1,0 +1,94 @@
+"""A smaller model first, the recommended one where its answer fails: taken where that costs less carbon in the mean.
+
+It works only where failing is noticed, by a test or a run, so it is offered for the kinds of task whose difficulty is
+known from such outcomes (data/routing_difficulty.json, made by `python -m benchmark route-train`). A task that the
+first model fails is likelier a hard one, so the second model's chance is reckoned given that.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ecoroute_mcp.catalogue import Effort
+from ecoroute_mcp.choices import Choices
+from ecoroute_mcp.difficulty import Difficulty
+from ecoroute_mcp.kind import weights_file
+from ecoroute_mcp.sci import Basis, Estimate
+
+LARGEST_SHARE = 0.9
+"""A cascade is worth its trouble where it is expected to take at most this share of the grams."""
+SOURCES = ("routing-difficulty-v1",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chance:
+    """A probability from 0 to 1."""
+
+    value: float
+    basis: Basis
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cascade:
+    """Ask ``first``; where its answer is seen to fail, ask the recommended model. ``carbon_g`` is expected, of both."""
+
+    first: str
+    effort: Effort
+    carbon_g: Estimate
+    p_first: Chance
+    p_success: Chance
+    p_alone: Chance
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """The choice to try first, by index, and the chances: of it, of both, and of the other alone."""
+
+    index: int
+    p_first: float
+    p_success: float
+    p_alone: float
+
+
+@functools.cache
+def shipped() -> Difficulty:
+    """The difficulties that come with the data. Raises EcoRouteError where the file is broken."""
+    return Difficulty.parse((weights_file().parent / "routing_difficulty.json").read_text("utf-8"))
+
+
+def find(
+    difficulty: Difficulty,
+    choices: Choices,
+    eligible: Sequence[int],
+    best: int,
+    grams: Sequence[float],
+    kind: str,
+    text: str,
+) -> Found | None:
+    """The first try that takes least, or None where none takes clearly less than ``best`` alone.
+
+    ``eligible`` are the choices that pass every condition but the bar; the text can only make a task harder.
+    """
+    task = difficulty.predict(kind, text, never_easier=True)
+    if task is None:
+        return None
+    then = (choices.theta[best], grams[best])
+    least, found = LARGEST_SHARE * grams[best], None
+    for index in eligible:
+        if grams[index] >= least or not choices.tested[index]:
+            continue
+        both = difficulty.cascade(task, (choices.theta[index], grams[index]), then)
+        if both.grams < least:
+            least, found = both.grams, (index, both.p_success)
+    if found is None:
+        return None
+    index, p_success = found
+    return Found(
+        index=index,
+        p_first=difficulty.p_success(choices.theta[index], task),
+        p_success=p_success,
+        p_alone=difficulty.p_success(choices.theta[best], task),
+    )
