@@ -52,12 +52,15 @@ TERM_POWER = 0.5
 
 _INVISIBLE = re.compile("[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]+")  # fmt: skip # noqa: E501
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+")
-_BLOB = re.compile(r"[\w+/=-]{60,}")
+BLOB_CHARACTERS = 60
+_BLOB = re.compile(rf"[\w+/=-]{{{BLOB_CHARACTERS},}}")
 _FAMILY = (
     r"gpt|chatgpt|claude|opus|sonnet|haiku|gemini|gemma|llama|mistral|mixtral|ministral|codestral|devstral|magistral|"
     r"qwen|qwq|deepseek|grok|phi|kimi|glm|minimax|nova|command-r|jamba|nemotron|granite|olmo|falcon|ernie|hunyuan|"
     r"doubao|palmyra|reka|exaone|smollm"
 )
+_FAMILIES = tuple(_FAMILY.split("|"))
+_NUMBERED = re.compile(r"\bo[134]\b")
 _ALONE = "chatgpt|claude|gemini|deepseek|mixtral|qwen|grok|gpt|llama|mistral|kimi"
 _NAMED = rf"(?:(?:\w+/)?(?:{_FAMILY})(?:-[\w.:]+|[\w.:]*\d[\w.:]*)+|(?:{_ALONE})(?: \d[\w.]*)?|o[134](?:-\w+)*)"
 _MODEL = re.compile(rf"(?<![\w/.-]){_NAMED}(?![\w-])")
@@ -82,7 +85,34 @@ _SENTENCE = re.compile(r"(?<=[.!?;:\u3002\uff01\uff1f\uff1b])\s+|\s*[\u3002\uff0
 
 
 def _w(words: str) -> str:
-    return rf"(?<!\w)(?:{words})(?!\w)"
+    """A pattern for whole words or phrases: alternatives at bars, in which groups may hold bars of their own.
+
+    They are gathered by their first letter, so that trying a word looks at few of them.
+    """
+    by_letter: dict[str, list[str]] = {}
+    others = []
+    for word in _alternatives(words):
+        if word[0].isalpha() and word[1:2] not in ("?", "*", "+", "{"):
+            by_letter.setdefault(word[0], []).append(word[1:])
+        else:
+            others.append(word)
+    gathered = [f"{letter}(?:{'|'.join(rests)})" for letter, rests in by_letter.items()]
+    return rf"(?<!\w)(?:{'|'.join([*gathered, *others])})(?!\w)"
+
+
+def _alternatives(words: str) -> list[str]:
+    parts, depth, start, escaped = [], 0, 0, False
+    for place, letter in enumerate(words):
+        if escaped:
+            escaped = False
+        elif letter == "\\":
+            escaped = True
+        elif letter in "()":
+            depth += 1 if letter == "(" else -1
+        elif letter == "|" and depth == 0:
+            parts.append(words[start:place])
+            start = place + 1
+    return [*parts, words[start:]]
 
 
 # The openings people put before what they want.
@@ -529,9 +559,12 @@ def cleaned(text: str) -> tuple[str, bool]:
     Lower case, one blank between words; without invisible characters, blobs, names of models and what is said to the
     router; of words that come again and again, the first two.
     """
-    plain = _BLOB.sub(" ", _plain(_edges(text)))
+    plain = _plain(_edges(text))
+    if max(map(len, plain.split()), default=0) >= BLOB_CHARACTERS:
+        plain = _BLOB.sub(" ", plain)
     stated, directives = _DIRECTIVE.subn(" . ", plain)
-    stated = _MODEL.sub(" ", stated)
+    if any(family in stated for family in _FAMILIES) or _NUMBERED.search(stated):
+        stated = _MODEL.sub(" ", stated)
     guarded = directives > 0
     found = stated.split()
     if len(found) > 40:
