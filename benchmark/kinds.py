@@ -2,8 +2,9 @@
 
 Training: turns of developers labelled by hand (data/kind_labels.csv; their texts are third parties' and lie in the
 folder given, never here) and sentences written for the purpose (data/kind_phrases.tsv, several languages). One
-multinomial logistic regression over what ecoroute_mcp.kind sees. A word's weight is its own plus what the embedding of WordLlama gives it, so that words never
-met in training count as well; both add up to one number a kind, and nothing of the embedding is needed afterwards.
+multinomial logistic regression over what ecoroute_mcp.kind sees. A word's weight is its own plus what the embedding of
+WordLlama gives it, so that words never met in training count as well; both add up to one number a kind, and nothing of
+the embedding is needed afterwards.
 
 Judging: the turns marked ``evaluation`` were labelled twice and touched neither training nor any choice; conversations
 are whole, in one part or the other. Those clear to both readings give the macro-F1 and the calibration error (expected
