@@ -462,6 +462,7 @@ def evaluate(folder: Path, data: Path) -> dict[str, Any]:
     often = [judged["f1"][name] for name, count in Counter(truth).items() if count >= 3]
     catalogue = refresh.read(data)
     tasks = Tasks(catalogue.task_kinds, catalogue.parameters)
+    bars = [(_decision(tasks, turn.text)[1], tasks.kind(turn.labels[0]).min_tier) for turn in clear]
     same: Counter[str] = Counter()
     for turn in kept:
         before = _decision(tasks, turn.text)
@@ -480,6 +481,11 @@ def evaluate(folder: Path, data: Path) -> dict[str, Any]:
             name: dict(Counter(b for a, b in zip(truth, said, strict=True) if a == name))
             for name in KINDS
             if name in truth
+        },
+        "bar": {
+            "as_labelled": round(sum(asked == due for asked, due in bars) / len(bars), 3),
+            "above": round(sum(asked > due for asked, due in bars) / len(bars), 3),
+            "below": round(sum(asked < due for asked, due in bars) / len(bars), 3),
         },
         "unchanged": {name: round(count / len(kept), 3) for name, count in same.items()},
     }
@@ -524,5 +530,8 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     for name, score in report["f1"].items():
         yield f"  {name:<14}{score:>6} of {report['kinds'][name]:>3}: {report['confusion'][name]}"
     yield f"calibration error {report['calibration_error']}"
+    yield "bar against the labelled kind's: " + ", ".join(
+        f"{name.replace('_', ' ')} {share:.1%}" for name, share in report["bar"].items()
+    )
     for name, share in report["unchanged"].items():
         yield f"kind and bar unchanged by {name}: {share:.1%}"
