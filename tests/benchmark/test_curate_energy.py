@@ -12,7 +12,7 @@ from benchmark import curate, trial
 from benchmark.curate import energy
 from benchmark.trial import Measured
 from ecoroute_mcp import refresh
-from ecoroute_mcp.energy import Method, predict
+from ecoroute_mcp.energy import Deployment, Method, predict
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 H100 = trial.read(DATA / "measurements" / "h100-80gb-hbm3.jsonl").measured
@@ -44,7 +44,9 @@ def own(data: Path) -> list[dict[str, str]]:
 
 
 def left_out(data: Path) -> list[str]:
-    return energy.notes(data / "upstream")["measured_energy.csv"]
+    published, *own = energy.notes(data / "upstream")["measured_energy.csv"]
+    assert published == "ML.ENERGY rows left out, the host held the device up: 22"
+    return own
 
 
 def test_without_trials_the_table_is_the_published_one(data: Path) -> None:
@@ -63,6 +65,8 @@ def test_a_model_that_no_published_row_covers_is_carried_as_measured(data: Path)
             "devices": "1",
             "precision": "bf16",
             "batch": "32",
+            "context_tokens": "384",
+            "prompt_per_output": "0",
             "decode_j_per_token.low": "0.463196",
             "decode_j_per_token.mid": "0.46359",
             "decode_j_per_token.high": "0.463983",
@@ -116,7 +120,7 @@ def test_the_table_with_its_comments_follows_from_the_inputs_and_is_read(data: P
     curate.write(data)
     assert curate.check(data) == []
     lines = (data / "measured_energy.csv").read_text("utf-8").splitlines()
-    assert lines[1] == "# trials left out, ML.ENERGY has the model: 1 of Qwen3-8B"
+    assert lines[2] == "# trials left out, ML.ENERGY has the model: 1 of Qwen3-8B"
 
 
 def test_the_router_carries_the_trial_by_the_laws_ratio(data: Path) -> None:
@@ -135,10 +139,14 @@ def test_the_router_carries_the_trial_by_the_laws_ratio(data: Path) -> None:
     assert model.params_active_b is not None
     total_b, active_b = model.params_total_b.mid, model.params_active_b.mid
 
-    def joules(bytes_: float, batch: float) -> float:
-        return predict(
-            law, params_total_b=total_b, params_active_b=active_b, bytes_per_param=bytes_, devices=1, batch=batch
-        )
-
-    expected = measured.decode_j_per_token.mid / joules(2, 32) * joules(1, 64)
+    here = Deployment(
+        device=next(device for device in catalogue.devices if device.id == "H100 SXM"),
+        params_total_b=total_b,
+        params_active_b=active_b,
+        bytes_per_param=2,
+        batch=32,
+        context_tokens=256 + 128,
+    )
+    served = replace(here, bytes_per_param=1, batch=64, context_tokens=0)
+    expected = measured.decode_j_per_token.mid / predict(law, here) * predict(law, served)
     assert Method(only).footprint(model).decode_j.mid == pytest.approx(expected, rel=1e-12)
