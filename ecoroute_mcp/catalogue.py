@@ -151,7 +151,6 @@ class TaskKind:
     input_tokens: Estimate
     output_tokens: Estimate
     sources: tuple[str, ...]
-    words: tuple[str, ...] = ()
     many_calls: bool = False
 
 

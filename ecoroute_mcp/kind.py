@@ -525,8 +525,9 @@ class Reader:
             plausible = tuple(dict.fromkeys([*plausible, *others]))
         likeliest = probabilities[plausible[0]]
         best = KINDS.index(plausible[0])
-        telling = [word for word in words if words[word][best] > 0 and not _SMALL_WORDS.fullmatch(word)]
-        telling.sort(key=lambda word: -words[word][best])
+        written = set(words_of(stated))  # a word that was put right is weighed, but not quoted
+        telling = [word for word in written & set(words) if words[word][best] > 0 and not _SMALL_WORDS.fullmatch(word)]
+        telling.sort(key=lambda word: (-words[word][best], word))
         return Reading(
             probabilities=probabilities,
             plausible=plausible,

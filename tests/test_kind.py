@@ -180,3 +180,10 @@ def test_texts_of_any_size_are_read_by_their_ends(reader: Reader, size: int) -> 
 def test_only_the_ends_of_a_long_text_count(reader: Reader) -> None:
     head, tail = "fix the failing test. " + "x = 1\n" * 500, "x = 1\n" * 500
     assert reader.read(head + "write an essay. " * 1000 + tail) == reader.read(head + tail)
+
+
+def test_only_words_of_the_text_are_quoted(reader: Reader) -> None:
+    task = "write a fnction that computes the longest palindromic substring"
+    words = reader.read(task).words
+    assert words
+    assert set(words) <= set(task.split())

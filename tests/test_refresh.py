@@ -57,8 +57,8 @@ FILES = {
         """,
     "task_kinds.csv": """\
         kind,min_tier,why,input_tokens.low,input_tokens.mid,input_tokens.high,input_tokens.sources,"""
-    + """output_tokens.low,output_tokens.mid,output_tokens.high,output_tokens.sources,sources,words
-        chat,5,talk,10,20,30,guess,40,50,60,guess,guess,hello there|idea
+    + """output_tokens.low,output_tokens.mid,output_tokens.high,output_tokens.sources,sources
+        chat,5,talk,10,20,30,guess,40,50,60,guess,guess|ember
         """,
     "efforts.csv": """\
         effort,output_multiplier.low,output_multiplier.mid,output_multiplier.high,output_multiplier.sources,note
@@ -175,7 +175,7 @@ def test_every_kind_of_cell_becomes_the_value_it_stands_for(data: Path) -> None:
         valid_from=datetime.date(2024, 1, 1),
         intensity_g_per_kwh=Estimate(low=21.0, mid=26.0, high=31.0, basis="published", sources=("ember",)),
     )
-    assert catalogue.task_kinds[0].words == ("hello there", "idea")
+    assert catalogue.task_kinds[0].sources == ("guess", "ember")
     (law,) = catalogue.energy_laws
     assert (law.device, law.coefficients.weights, law.coefficients.experts, law.n) == ("A1", 0.445, 0.001, 217)
     assert law.structure.cache_gb == 0.00006
