@@ -407,10 +407,25 @@ def cited_sources(value: Any) -> Iterator[str]:
     if isinstance(value, tuple):
         for item in value:
             yield from cited_sources(item)
-    elif is_dataclass(value):
-        for field in fields(value):
-            inner = getattr(value, field.name)
-            if field.name == "sources" or field.name.endswith("_sources"):
-                yield from inner
-            else:
-                yield from cited_sources(inner)
+        return
+    for name, cites in _citing(type(value)):
+        if cites:
+            yield from getattr(value, name)
+        else:
+            yield from cited_sources(getattr(value, name))
+
+
+_PLAIN = frozenset({"str", "int", "float", "bool", "date", "Basis", "Effort", "Precision"})
+_FIELDS: dict[type, tuple[tuple[str, bool], ...]] = {}
+
+
+def _citing(row_type: type) -> tuple[tuple[str, bool], ...]:
+    """Fields of a dataclass that hold source ids, or may hold something that does; nothing for any other type."""
+    found = _FIELDS.get(row_type)
+    if found is None:
+        named = fields(row_type) if is_dataclass(row_type) else ()
+        cites = {field.name: field.name == "sources" or field.name.endswith("_sources") for field in named}
+        plain = {field.name for field in named if str(field.type).removesuffix(" | None") in _PLAIN}
+        found = tuple((name, holds) for name, holds in cites.items() if holds or name not in plain)
+        _FIELDS[row_type] = found
+    return found

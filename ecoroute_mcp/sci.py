@@ -138,8 +138,10 @@ def _spread(upper: float, lower: float) -> float:
     return upper / lower if lower > 0 else math.inf
 
 
-def _combined(*spreads: float) -> float:
-    return math.exp(math.hypot(*(math.log(spread) for spread in spreads)))
+def _combined(one: float, other: float) -> float:
+    if one == 1.0 or other == 1.0:
+        return one * other
+    return math.exp(math.hypot(math.log(one), math.log(other)))
 
 
 def _union(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
