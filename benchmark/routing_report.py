@@ -15,8 +15,8 @@ from benchmark.routing_eval import Section, evaluate
 ABOUT = """\
 Made by `python -m benchmark route-eval --data DIR`; do not edit. PGR(c) = (router - weak) / (strong - weak) at a share
 c of strong calls; APGR is its area over ten quantile thresholds; CPT(x) the share of strong calls where PGR first
-reaches x %. Saved@q = 1 - E / E of the best single model, with quality at q times that model's where the operating point
-was chosen, then realised on the test rows. **Lift@q = Saved@q (router) - Saved@q (best static mix)**, in points.
+reaches x %. Saved@q = 1 - E / E of the best single model, with quality at q times that model's where the operating
+point was chosen, then realised on the test rows. **Lift@q = Saved@q (router) - Saved@q (best static mix)**, in points.
 Under-served: sent to a model that fails while the best single succeeds. Intervals are 95 %, from a bootstrap that draws
 whole groups.
 """
