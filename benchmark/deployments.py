@@ -63,6 +63,8 @@ PRECISION_BYTES = {
     "fp8": 1.0,
     "int8": 1.0,
     "w8a8": 1.0,
+    "w8a16": 1.0,
+    "w4a16": 0.53,
     "mxfp4": 0.53,  # 4 bits and one 8-bit scale for 32 of them
     "nvfp4": 0.5625,  # 4 bits and one 8-bit scale for 16 of them
     "fp4": 0.5625,
@@ -95,9 +97,7 @@ def read(cells: Mapping[str, str], known: Mapping[str, Device]) -> tuple[Deploym
         raise EcoRouteError("gpu is missing")
     device, remark = named_device(cells["gpu"], known)
     remarks += [remark] if remark else []
-    precision = (cells.get("precision") or "bf16").strip().lower()
-    if precision not in PRECISION_BYTES:
-        raise EcoRouteError(f"unknown precision {shown(precision)!r}: one of {', '.join(PRECISION_BYTES)}")
+    precision = _precision(cells.get("precision") or "bf16")
     task = cells.get("task") or ""
     written = _number(cells, "avg_output_len")
     read = PROMPT_TOKENS.get(task)
@@ -119,6 +119,15 @@ def read(cells: Mapping[str, str], known: Mapping[str, Device]) -> tuple[Deploym
         ),
         "; ".join(remarks),
     )
+
+
+def _precision(text: str) -> str:
+    """The precision that a cell names: exactly, or within a longer word such as fp8-dynamic. Raises EcoRouteError."""
+    wanted = text.strip().lower()
+    within = [name for name in PRECISION_BYTES if name in wanted]
+    if wanted not in PRECISION_BYTES and not within:
+        raise EcoRouteError(f"unknown precision {shown(text)!r}: one of {', '.join(PRECISION_BYTES)}")
+    return wanted if wanted in PRECISION_BYTES else max(within, key=len)
 
 
 def _number(cells: Mapping[str, str], name: str) -> float | None:

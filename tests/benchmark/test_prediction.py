@@ -99,6 +99,14 @@ def test_a_row_that_cannot_be_predicted_says_why_and_stays(cells: dict[str, str]
     assert (row[LOW], row[MID], row[HIGH]) == ("", "", "")
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("FP8-dynamic", "fp8"), ("mxfp4", "nf4"), ("nvfp4", "fp4"), ("AWQ-INT4", "int4"), ("Bfloat16", "bf16")],
+)
+def test_precisions_are_known_by_their_usual_names(written: str, meant: str) -> None:
+    assert told(precision=written)[MID] == told(precision=meant)[MID]
+
+
 def test_what_is_assumed_is_said() -> None:
     assert "avg_batch taken as max_num_seqs" in told(avg_batch="", max_num_seqs="32")[NOTE]
     assert told(avg_batch="", max_num_seqs="32")[MID] == told()[MID]
