@@ -58,6 +58,10 @@ _ANOTHER_MODEL = re.compile(
 )
 """Names that upstream files under a model which they are not, or not alone."""
 
+POINT_FACTOR = 3.0
+POINT_SOURCE = "size-point-v1"
+"""The doubt that a total estimated without a range is given: source ``size-point-v1``."""
+
 _NO_PARAMETERS = "no parameter count published or estimated by any source we read"
 
 _DEAR_USD_PER_MTOK = 1.0
@@ -191,11 +195,20 @@ def _parameters(row: dict[str, str]) -> dict[str, dict[str, str]]:
         mid = low = high = float(row[field])
         if basis == "estimated":
             low, high = float(row[field.replace("_b", "_min_b")]), float(row[field.replace("_b", "_max_b")])
-        fields[field] = _cells(Estimate(low=low, mid=mid, high=high, basis=basis, sources=(source,)))
+        cited: tuple[str, ...] = (source,)
+        if _a_point(row) and field == "params_total_b":
+            low, high, cited = mid / POINT_FACTOR, mid * POINT_FACTOR, (source, POINT_SOURCE)
+        fields[field] = _cells(Estimate(low=low, mid=mid, high=high, basis=basis, sources=cited))
     if row["id"] == "deepseek/deepseek-v4.1-flash":  # upstream's "range" is 8 in prefill, 16 in decode
         prefill = float(row["params_active_min_b"])
         fields["params_active_prefill_b"] = _cells(Estimate.exact(prefill, basis=basis, source=source))
     return fields
+
+
+def _a_point(row: dict[str, str]) -> bool:
+    """Whether EcoLogits estimated a total without a range, although nobody outside can know it so well."""
+    alike = row["params_total_min_b"] == row["params_total_max_b"]
+    return row["params_kind"] == "estimate" and bool(row["params_active_b"]) and alike
 
 
 def _sized(row: dict[str, str], study: Study) -> dict[str, dict[str, str]]:
@@ -224,9 +237,10 @@ def _parameters_note(row: dict[str, str], study: Study) -> str:
     if row["id"] == "deepseek/deepseek-v4.1-flash":
         return "activates 8 B of 552 B in prefill and 16 B in decode"
     if row["params_kind"] == "estimate":
-        point = row["params_total_min_b"] == row["params_total_max_b"]
         return "not disclosed; estimated by EcoLogits from prices, benchmarks and leaks" + (
-            "; its range of the total is a point" if point else ""
+            f"; its range of the total is a point, taken as a factor of {POINT_FACTOR:g} either way"
+            if _a_point(row)
+            else ""
         )
     if "dense assumed" in row["params_source"]:
         return "total from the vendor's model id; dense is assumed"

@@ -97,8 +97,9 @@ def test_prices_hold_together(models: dict[str, dict[str, str]]) -> None:
 def test_rows_by_hand(models: dict[str, dict[str, str]]) -> None:
     opus = models["claude-opus-4-5"]
     assert [opus[f"params_active_b.{end}"] for end in ("low", "mid", "high")] == ["67", "115.8", "200"]
-    assert opus["params_total_b.low"] == opus["params_total_b.high"] == "670"
-    assert "its range of the total is a point" in opus["params_note"]
+    assert [float(opus[f"params_total_b.{end}"]) for end in ("low", "mid", "high")] == [223.333, 670, 2010]
+    assert opus["params_total_b.sources"] == "params:claude-opus-4-5|size-point-v1"
+    assert "its range of the total is a point, taken as a factor of 3 either way" in opus["params_note"]
     flash = models["deepseek-v4.1-flash"]
     assert [flash[f"params_active_b.{end}"] for end in ("low", "mid", "high")] == ["16", "16", "16"]
     assert [flash[f"params_active_prefill_b.{end}"] for end in ("low", "mid", "high")] == ["8", "8", "8"]
