@@ -28,12 +28,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import yaml
-from scipy import stats
-from sklearn.linear_model import LinearRegression
 
 from benchmark import deployments, trial
 from benchmark.curate.energy import DEVICES, PROMPT_TOKENS, TEXT_WORKLOADS, UPSTREAM
@@ -216,9 +215,25 @@ def _solve(rows: Sequence[Row], centre: np.ndarray[Any, Any], pull: float) -> np
         root = np.sqrt(share * huber / (measured * np.clip(predicted, measured / 3, measured * 3)))
         design = np.vstack([ideal * root[:, None], np.diag(math.sqrt(pull) / centre)])
         target = np.concatenate([measured * root, np.full(len(TERMS), math.sqrt(pull))])
-        found = LinearRegression(positive=True, fit_intercept=False).fit(design, target).coef_
+        found = _non_negative(design, target)
         predicted = np.maximum(ideal @ found, 1e-9)
     return found
+
+
+# scikit-learn and scipy take a second and threads to import: only for those who fit.
+
+
+def _non_negative(design: np.ndarray[Any, Any], target: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    from sklearn.linear_model import LinearRegression
+
+    return np.asarray(LinearRegression(positive=True, fit_intercept=False).fit(design, target).coef_)
+
+
+def _t_quantile(freedom: int) -> float:
+    """Student's t below which the upper end of a central interval of COVERAGE lies."""
+    from scipy import stats
+
+    return float(stats.t.ppf((1 + COVERAGE) / 2, freedom))
 
 
 def _ideal(rows: Sequence[Row]) -> np.ndarray[Any, Any]:
@@ -237,6 +252,8 @@ def physical(learn: Sequence[Row], ask: Sequence[Row]) -> np.ndarray[Any, Any]:
 def power_law(learn: Sequence[Row], ask: Sequence[Row]) -> np.ndarray[Any, Any]:
     """What others ship: joules as a power of active parameters."""
     at = [np.log([[row.deployment.params_active_b] for row in rows]) for rows in (learn, ask)]
+    from sklearn.linear_model import LinearRegression
+
     line = LinearRegression().fit(at[0], np.log([row.j_per_token for row in learn]))
     return np.asarray(np.exp(line.predict(at[1])))
 
@@ -288,7 +305,7 @@ def half_width_log(rows: Sequence[Row], errors: np.ndarray[Any, Any]) -> float:
     for row, error in zip(rows, errors, strict=True):
         squares.setdefault(row.family, []).append(float(error) ** 2)
     mean = float(np.mean([np.mean(each) for each in squares.values()]))
-    return math.sqrt(mean) * float(stats.t.ppf((1 + COVERAGE) / 2, len(squares)))
+    return math.sqrt(mean) * _t_quantile(len(squares))
 
 
 def coverage(rows: Sequence[Row]) -> float:
@@ -339,14 +356,14 @@ def calibrated(rows: Sequence[Row], predicted_j: Sequence[float], half_log: floa
         of_model.setdefault(row.model, []).append(math.log(row.j_per_token / joules))
     means = [float(np.mean(errors)) for errors in of_model.values()]
     count, mean = len(means), float(np.mean(means))
-    z = float(stats.norm.ppf((1 + COVERAGE) / 2))
+    z = NormalDist().inv_cdf((1 + COVERAGE) / 2)
     t2 = (half_log / z) ** 2
     s2 = (sum((each - mean) ** 2 for each in means) + t2) / count
     weight = count / (count + s2 / t2)
     variance = s2 + t2 * (1 - weight)
     return Calibration(
         factor=math.exp(weight * mean),
-        half_width_log=min(half_log, float(stats.t.ppf((1 + COVERAGE) / 2, count)) * math.sqrt(variance)),
+        half_width_log=min(half_log, _t_quantile(count) * math.sqrt(variance)),
         models=count,
     )
 

@@ -26,11 +26,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.linear_model import LinearRegression
 
 Trait = Literal["price", "context", "total"]
 Target = Literal["params_total_b", "params_active_b"]
@@ -233,6 +232,13 @@ class Study:
         return tuple(dict.fromkeys(name for size in sizes for name in size.regression.beyond(_known(row))))
 
 
+def _line() -> Any:
+    """scikit-learn's least squares. It takes a second to import: only for those who fit."""
+    from sklearn.linear_model import LinearRegression
+
+    return LinearRegression()
+
+
 def fitted(models: Sequence[Known], target: Target, names: tuple[Trait, ...]) -> Regression:
     """The regression over the models that have the traits, with its validation.
 
@@ -241,7 +247,7 @@ def fitted(models: Sequence[Known], target: Target, names: tuple[Trait, ...]) ->
     x, y, weights, makers = _arrays(models, target, names)
     if len(set(makers)) < 3:
         raise ValueError(f"{target} from {', '.join(names)}: {len(set(makers))} makers publish it, three are needed")
-    line = LinearRegression().fit(x, y, sample_weight=weights)
+    line = _line().fit(x, y, sample_weight=weights)
     errors = left_out(x, y, weights, makers)
     held = np.zeros(len(y))
     for maker in dict.fromkeys(makers):
@@ -279,7 +285,7 @@ def left_out(x: Vector, y: Vector, weights: Vector, makers: Sequence[str]) -> Ve
     errors = np.empty(len(y))
     for maker in dict.fromkeys(makers):
         own = np.array([other == maker for other in makers])
-        line = LinearRegression().fit(columns[~own], y[~own], sample_weight=weights[~own])
+        line = _line().fit(columns[~own], y[~own], sample_weight=weights[~own])
         errors[own] = y[own] - line.predict(columns[own])
     return errors
 
@@ -338,7 +344,7 @@ def _extrapolation(
     regression: Regression, cheap: Sequence[Known], dear: Sequence[Known], usd_per_mtok: float
 ) -> Extrapolation:
     x, y, weights, _ = _arrays(cheap, regression.target, regression.names)
-    line = LinearRegression().fit(x, y, sample_weight=weights)
+    line = _line().fit(x, y, sample_weight=weights)
     x, y, weights, _ = _arrays(dear, regression.target, regression.names)
     errors = np.asarray(y - line.predict(x), dtype=np.float64)
     return Extrapolation(

@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -218,6 +219,15 @@ def test_without_a_device_the_cpu_is_taken_and_that_is_said() -> None:
 # -- stopping
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """As at a terminal: what runs in the background of a script is started with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_signal_breaks_into_a_trial_and_nothing_else() -> None:
     with Interruption() as interruption:
         signal.raise_signal(signal.SIGTERM)
