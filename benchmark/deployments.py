@@ -103,15 +103,17 @@ def read(cells: Mapping[str, str], known: Mapping[str, Device]) -> tuple[Deploym
     read = PROMPT_TOKENS.get(task)
     if task and read is None:
         remarks.append(f"prompt length of task {shown(task)!r} not known: taken as none")
-    count = _number(cells, "n_gpus")
+    count = _number(cells, "n_gpus") or 1.0
+    if not count.is_integer():
+        raise EcoRouteError(f"n_gpus must be a whole number, not {count:g}")
     return (
         Deployment(
             device=device,
-            devices=1 if count is None else int(count),
+            devices=int(count),
             params_total_b=total_b,
             params_active_b=total_b if active_b is None else active_b,
             bytes_per_param=PRECISION_BYTES[precision],
-            batch=max(batch, 1.0),
+            batch=batch,
             context_tokens=(read or 0.0) + (written or 0.0) / 2,
             prompt_per_output=read / written if read and written else 0.0,
             recurrent="mamba" in (cells.get("architecture") or "").lower(),

@@ -23,7 +23,7 @@ import importlib.util
 import json
 import random
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -240,9 +240,9 @@ class Model:
     def fit(self, labels: Sequence[str], weights: Sequence[float], rows: Sequence[int]) -> Any:
         """The regression on some rows; rare kinds count more, by their share to the power of -BALANCE."""
         numpy = _library("numpy")
-        total: Counter[str] = Counter()
+        total: defaultdict[str, float] = defaultdict(float)
         for row in rows:
-            total[labels[row]] += weights[row]  # type: ignore[assignment]
+            total[labels[row]] += weights[row]
         everything = sum(total.values())
         counted = numpy.array(
             [weights[row] * (everything / len(KINDS) / total[labels[row]]) ** BALANCE for row in rows]

@@ -25,7 +25,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from statistics import NormalDist
@@ -36,9 +36,10 @@ import yaml
 
 from benchmark import deployments, trial
 from benchmark.curate.energy import DEVICES, PROMPT_TOKENS, TEXT_WORKLOADS, UPSTREAM
+from benchmark.shapes import SHAPES
 from ecoroute_mcp.catalogue import ANY_DEVICE, Coefficients, Structure
 from ecoroute_mcp.energy import Deployment, features
-from ecoroute_mcp.sci import EcoRouteError, shown
+from ecoroute_mcp.sci import SECONDS_PER_HOUR, EcoRouteError, shown
 
 LAW = "energy_law.yaml"
 VALIDATION = "energy_validation.yaml"
@@ -75,6 +76,7 @@ ROUNDS = 6
 SMALLEST_SHARE = 0.02  # of CENTRE, that a pooled coefficient draws its devices' towards where the data make it zero
 SMALL_B, LARGE_B = 40.0, 100.0
 COVERAGE = 0.9
+FULL_PROMPT_TOKENS = 2048  # read at once, these keep a device's arithmetic busy
 
 FAMILIES = {
     "Qwen3 dense": r"Qwen/Qwen3-(VL-)?\d+B(-Instruct)?$",
@@ -86,9 +88,8 @@ FAMILIES = {
 }
 REFERENCE_STACK = "vLLM 0.11.1"
 
-ECOLOGITS = (1.1665273170451914e-06, -0.011205921025579175, 4.052928146734005e-05, 64.0)
-"""alpha, beta, gamma of EcoLogits 0.11.3 (Wh per token = alpha exp(beta batch) active_b + gamma), and its batch:
-https://github.com/genai-impact/ecologits, ecologits/impacts/llm.py, MPL-2.0. Shown beside the law; never part of it."""
+ECOLOGITS = "ecologits_law.csv"
+"""In data/upstream: EcoLogits' formula, shown beside the law; never part of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,45 +142,47 @@ def family(model: str) -> str:
 
 def own_rows(data: Path, files: Sequence[Path] | None = None) -> list[Row]:
     """Trials in these files (None: this project's, in data/measurements) at 16 bits and with CUDA graphs, decode alone;
-    the model's family is its name."""
-    known = deployments.devices(data)
-    active = {row["id"]: row["params_active_b.mid"] for row in deployments.table(data / "models.csv")}
+    the model's family is its name. What is left out: :func:`_own_trials`."""
     rows = []
-    for path in sorted((data / "measurements").glob("*.jsonl")) if files is None else files:
-        for measured in trial.read(path).measured:
-            config, joules = measured.config, measured.decode.j_per_token
-            device = deployments.named_device(measured.machine.name, known)[0]
-            if (
-                joules is None
-                or measured.weights.parameters is None
-                or measured.weights.source != "random"
-                or config.precision not in ("bf16", "fp16")
-                or not measured.step.endswith("CUDA graphs")
-            ):
-                continue
-            total_b = measured.weights.parameters / 1e9
-            text = active.get(config.model.lower(), "")
-            active_b = min(float(text), total_b) if text and _is_mixture(config.model) else total_b
-            rows.append(
-                Row(
-                    model=config.model,
-                    family=config.model,
-                    deployment=Deployment(
-                        device=device,
-                        params_total_b=total_b,
-                        params_active_b=active_b,
-                        bytes_per_param=2.0,
-                        batch=float(config.batch),
-                        context_tokens=config.prompt_tokens + config.generated_tokens / 2,
-                    ),
-                    j_per_token=joules.mean,
-                )
-            )
+    for measured, deployment in _own_trials(data, files):
+        joules = measured.decode.j_per_token
+        if joules is not None and measured.step.endswith("CUDA graphs"):
+            model = measured.config.model
+            rows.append(Row(model=model, family=model, deployment=deployment, j_per_token=joules.mean))
     return rows
 
 
-def _is_mixture(model: str) -> bool:
-    return re.search(r"-A\d+B|gpt-oss", model) is not None
+def _own_trials(data: Path, files: Sequence[Path] | None) -> Iterator[tuple[trial.Measured, Deployment]]:
+    """Trials at 16 bits, each with what the law needs of its decoding. Left out are those of a device that
+    data/devices.csv does not name, and of a model whose active parameters nobody tells: it stands neither in
+    data/models.csv nor, as a dense one, among the known shapes."""
+    named = {name: device for device in deployments.devices(data).values() for name in device.nvml_names}
+    catalogued = {row["id"]: row for row in deployments.table(data / "models.csv") if row["params_active_b.mid"]}
+    for path in sorted((data / "measurements").glob("*.jsonl")) if files is None else files:
+        for measured in trial.read(path).measured:
+            config, device = measured.config, named.get(measured.machine.name)
+            if device is None or config.precision not in ("bf16", "fp16") or measured.weights.parameters is None:
+                continue
+            total_b = active_b = measured.weights.parameters / 1e9
+            row = catalogued.get(config.model.rpartition("/")[2].lower())
+            if row is not None and row["params_active_b.mid"] != row["params_total_b.mid"]:
+                active_b = float(row["params_active_b.mid"])
+            elif row is None and config.model not in _DENSE:
+                continue
+            yield (
+                measured,
+                Deployment(
+                    device=device,
+                    params_total_b=total_b,
+                    params_active_b=active_b,
+                    bytes_per_param=2.0,
+                    batch=float(config.batch),
+                    context_tokens=config.prompt_tokens + config.generated_tokens / 2,
+                ),
+            )
+
+
+_DENSE = {name for name, (_, config) in SHAPES.items() if not {"num_experts", "num_local_experts"} & set(config)}
 
 
 # -- the fit
@@ -251,17 +254,22 @@ def physical(learn: Sequence[Row], ask: Sequence[Row]) -> np.ndarray[Any, Any]:
 
 def power_law(learn: Sequence[Row], ask: Sequence[Row]) -> np.ndarray[Any, Any]:
     """What others ship: joules as a power of active parameters."""
-    at = [np.log([[row.deployment.params_active_b] for row in rows]) for rows in (learn, ask)]
     from sklearn.linear_model import LinearRegression
 
+    at = [np.log([[row.deployment.params_active_b] for row in rows]) for rows in (learn, ask)]
     line = LinearRegression().fit(at[0], np.log([row.j_per_token for row in learn]))
     return np.asarray(np.exp(line.predict(at[1])))
 
 
-def ecologits(learn: Sequence[Row], ask: Sequence[Row]) -> np.ndarray[Any, Any]:
-    """EcoLogits' accelerator energy at the batch it assumes; nothing is learnt."""
-    alpha, beta, gamma, batch = ECOLOGITS
-    return np.array([3600 * (alpha * math.exp(beta * batch) * row.deployment.params_active_b + gamma) for row in ask])
+def ecologits(data: Path) -> Predictor:
+    """EcoLogits' accelerator energy at the batch it assumes: Wh = alpha exp(beta batch) active_b + gamma."""
+    given = {row["name"]: float(row["value"]) for row in deployments.table(data / "upstream" / ECOLOGITS)}
+    slope = given["alpha"] * math.exp(given["beta"] * given["batch"])
+
+    def form(learn: Sequence[Row], ask: Sequence[Row]) -> np.ndarray[Any, Any]:
+        return np.array([SECONDS_PER_HOUR * (slope * row.deployment.params_active_b + given["gamma"]) for row in ask])
+
+    return form
 
 
 def constant(learn: Sequence[Row], ask: Sequence[Row]) -> np.ndarray[Any, Any]:
@@ -269,12 +277,14 @@ def constant(learn: Sequence[Row], ask: Sequence[Row]) -> np.ndarray[Any, Any]:
     return np.full(len(ask), math.exp(float(np.mean(np.log([row.j_per_token for row in learn])))))
 
 
-FORMS: dict[str, Predictor] = {
-    "this law": physical,
-    "power law in active parameters": power_law,
-    "EcoLogits 0.11.3": ecologits,
-    "constant": constant,
-}
+def forms(data: Path) -> dict[str, Predictor]:
+    """This law and what it is set beside, by name."""
+    return {
+        "this law": physical,
+        "power law in active parameters": power_law,
+        "EcoLogits 0.11.3": ecologits(data),
+        "constant": constant,
+    }
 
 
 # -- validation
@@ -393,8 +403,12 @@ def _calibration_check(rows: Sequence[Row], fitted: Mapping[str, Coefficients], 
     return found
 
 
+def _coefficients(fitted: Mapping[str, Coefficients], deployment: Deployment) -> Coefficients:
+    return fitted.get(deployment.device.id, fitted[ANY_DEVICE])
+
+
 def _apply(fitted: Mapping[str, Coefficients], deployment: Deployment) -> float:
-    coefficients = fitted.get(deployment.device.id, fitted[ANY_DEVICE])
+    coefficients = _coefficients(fitted, deployment)
     ideal = features(deployment, STRUCTURE)
     return math.fsum(float(getattr(coefficients, term)) * ideal[term] for term in TERMS)
 
@@ -446,7 +460,7 @@ def _sensitivity(rows: Sequence[Row]) -> dict[str, Any]:
 
 def study(data: Path) -> dict[str, Any]:
     """Everything data/energy_validation.yaml says, the fitted coefficients included."""
-    rows = measured_rows(data)
+    rows, beside = measured_rows(data), forms(data)
     fitted = fit(rows)
     errors = left_out(rows, by_family)
     large, large_errors = extrapolated(rows)
@@ -482,7 +496,7 @@ def study(data: Path) -> dict[str, Any]:
             },
         },
         "leave_one_family_out": {
-            name: _per_device(rows, left_out(rows, by_family, form)) for name, form in FORMS.items()
+            name: _per_device(rows, left_out(rows, by_family, form)) for name, form in beside.items()
         },
         "leave_one_family_out_by_family": _per_family(rows, errors),
         "leave_one_gpu_out": _per_device(rows, gpu_errors),
@@ -491,7 +505,7 @@ def study(data: Path) -> dict[str, Any]:
         },
         "extrapolation": {
             name: _per_device(large, np.log([row.j_per_token for row in large] / form(_small(rows), large)))
-            for name, form in FORMS.items()
+            for name, form in beside.items()
         },
         "sensitivity": _sensitivity(rows),
         "interval_factor": {"measured devices": round(math.exp(half), 4), ANY_DEVICE: round(math.exp(half_any), 4)},
@@ -536,17 +550,14 @@ def _without_either(rows: Sequence[Row]) -> Predictor:
 
 def _prefill_check(data: Path, fitted: Mapping[str, Coefficients]) -> dict[str, Any]:
     """This project's own prefill joules over the law's: full prompts read at once, where arithmetic is the bound."""
-    known = deployments.devices(data)
     ratios = []
-    for path in sorted((data / "measurements").glob("*.jsonl")):
-        for measured in trial.read(path).measured:
-            joules, parameters = measured.prefill.j_per_token, measured.weights.parameters
-            config, device = measured.config, deployments.named_device(measured.machine.name, known)[0]
-            many = config.batch * config.prompt_tokens >= 2048
-            dense = not _is_mixture(config.model)
-            if joules and parameters and many and dense and config.precision in ("bf16", "fp16") and not config.eager:
-                law_j = fitted.get(device.id, fitted[ANY_DEVICE]).prefill * device.tdp_w * 2 * parameters / 1e12
-                ratios.append(joules.mean / (law_j / (device.bf16_dense_tflops or math.nan)))
+    for measured, deployment in _own_trials(data, None):
+        joules, config = measured.prefill.j_per_token, measured.config
+        many = config.batch * config.prompt_tokens >= FULL_PROMPT_TOKENS
+        dense = deployment.params_active_b == deployment.params_total_b
+        if joules is not None and many and dense and measured.step.endswith("CUDA graphs"):
+            ideal_j = features(replace(deployment, prompt_per_output=1.0), STRUCTURE)["prefill"]
+            ratios.append(joules.mean / (_coefficients(fitted, deployment).prefill * ideal_j))
     return {"rows": len(ratios), "median_own_over_law": round(float(np.median(ratios)), 4)}
 
 
@@ -557,7 +568,12 @@ def _short(value: float) -> float:
 def inputs_hash(data: Path) -> str:
     """Of everything the fit reads."""
     digest = hashlib.sha256()
-    for path in [data / "upstream" / UPSTREAM, data / "devices.csv", *sorted((data / "measurements").glob("*.jsonl"))]:
+    for path in [
+        data / "upstream" / UPSTREAM,
+        data / "upstream" / ECOLOGITS,
+        data / "devices.csv",
+        *sorted((data / "measurements").glob("*.jsonl")),
+    ]:
         digest.update(path.read_bytes())
     digest.update(json.dumps([asdict(STRUCTURE), asdict(CENTRE), PROMPT_TOKENS], sort_keys=True).encode())
     return digest.hexdigest()

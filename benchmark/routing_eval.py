@@ -7,8 +7,9 @@ used: the mix is, and the answer says so.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -202,12 +203,8 @@ def five_folds(pair: Pair) -> Section:
             score[test] = _all_readings(texts, train, test, benefit[train])
         found.append(_pair_rows(score, pair.strong, pair.weak))
         if shuffling == 0:
-            names = np.array([str(row) for row in everything])
-            interval = bootstrap(
-                lambda rows, score=score: pair_curve(score[rows], pair.strong[rows], pair.weak[rows]).apgr(),  # type: ignore[misc]
-                names,
-                resamples=RESAMPLES,
-            )
+            alone = replace(pair, groups=np.array([str(row) for row in everything]))
+            interval = _apgr_interval(score, alone, everything)
     apgr, cpt50, cpt80 = np.mean(found, axis=0)
     return Section(
         "GSM8K, five folds",
@@ -408,6 +405,10 @@ SAVED_HEADER = (
 )  # fmt: skip
 
 
+def _ratio(gain: Floats, of: Floats, rows: Integers) -> float:
+    return float(gain[rows].mean() / of[rows].mean())
+
+
 def saved_rows(points: Sequence[Point], test: Bench, best: int) -> list[tuple[Any, ...]]:
     """A row per floor in the columns of SAVED_HEADER; Lift in points, its interval by groups."""
     reference = float(test.energy[:, best].mean())
@@ -424,7 +425,7 @@ def saved_rows(points: Sequence[Point], test: Bench, best: int) -> list[tuple[An
         gain = 100 * ((point.mix - point.router) * test.energy).sum(1)
         of = test.energy[:, best]
         low, high = bootstrap(
-            lambda rows, gain=gain, of=of: float(gain[rows].mean() / of[rows].mean()),  # type: ignore[misc]
+            functools.partial(_ratio, gain, of),
             test.groups,
             resamples=RESAMPLES,
         )

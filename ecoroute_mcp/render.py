@@ -11,13 +11,13 @@ from ecoroute_mcp import energy, ranking, sci
 from ecoroute_mcp.catalogue import THIS_MACHINE, Catalogue
 from ecoroute_mcp.choices import Excluded
 from ecoroute_mcp.ranking import Ability, Health, Ranked, Rankings, Recommendation, Saving, Standing, Zone
-from ecoroute_mcp.sci import Estimate
+from ecoroute_mcp.sci import SECONDS_PER_HOUR, Estimate
 
 _GRAMS = ((1e3, "kg"), (1.0, "g"), (1e-3, "mg"), (1e-6, "µg"), (1e-9, "ng"))
-_TIMES = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
+_TIMES = ((SECONDS_PER_HOUR, "h"), (60.0, "min"), (1.0, "s"))
 LAMP_W = 10
 """A yardstick for reading joules, by the definition of the watt; no figure rests on it."""
-_JOULES = ((3.6e3, "Wh"), (1.0, "J"), (1e-3, "mJ"))
+_JOULES = ((SECONDS_PER_HOUR, "Wh"), (1.0, "J"), (1e-3, "mJ"))
 RANKING_COLUMNS = ("model", "effort", "tier", "p(adequate)", "CO2e per task (90 %)", "cost of 1,000", "energy")
 
 

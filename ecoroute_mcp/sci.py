@@ -20,7 +20,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, TypeVar, get_args
 
-JOULES_PER_KWH = 3_600_000.0
+SECONDS_PER_HOUR = 3600.0
+JOULES_PER_KWH = 1000 * SECONDS_PER_HOUR
 SECONDS_PER_YEAR = 31_557_600.0  # Julian year: 365.25 days of 86,400 s
 
 Basis = Literal["given", "measured", "vendor_reported", "published", "estimated"]

@@ -120,7 +120,7 @@ def test_the_other_forms_by_hand() -> None:
     assert law.power_law(learn, ask) == pytest.approx([1.0], rel=1e-9)  # joules as active, 1/16 of it
     assert law.constant(learn, ask) == pytest.approx([math.sqrt(2.0)], rel=1e-12)
     wh = 1.1665273170451914e-06 * math.exp(-0.011205921025579175 * 64) * 16 + 4.052928146734005e-05
-    assert law.ecologits(learn, ask) == pytest.approx([3600 * wh], rel=1e-12)
+    assert law.ecologits(DATA)(learn, ask) == pytest.approx([3600 * wh], rel=1e-12)
 
 
 def test_one_model_moves_a_machine_half_way_and_many_nearly_all_the_way() -> None:
