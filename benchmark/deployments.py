@@ -49,7 +49,8 @@ def named_device(name: str, known: Mapping[str, Device]) -> tuple[Device, str]:
     if not fitting:
         raise EcoRouteError(f"unknown GPU {shown(name)!r}: data/devices.csv has {', '.join(known)}")
     chosen = (exact or fitting)[0]
-    return chosen, f"{name} taken as {chosen.id}" if not exact and len(fitting) > 1 else ""
+    others = ", ".join(device.id for device in fitting if device is not chosen)
+    return chosen, f"{name} taken as {chosen.id}, not {others}" if not exact and others else ""
 
 
 PRECISION_BYTES = {
@@ -103,6 +104,13 @@ def read(cells: Mapping[str, str], known: Mapping[str, Device]) -> tuple[Deploym
     read = PROMPT_TOKENS.get(task)
     if task and read is None:
         remarks.append(f"prompt length of task {shown(task)!r} not known: taken as none")
+    if not task:
+        remarks.append("task is missing: prompts taken as none")
+    if written is None:
+        remarks.append("avg_output_len is missing: prompts and what is written are not counted")
+    held_up = host_bound(cells)
+    if held_up:
+        remarks.append("of the part of ML.ENERGY's v3.0 campaign that the host held up")
     count = _number(cells, "n_gpus") or 1.0
     if not count.is_integer():
         raise EcoRouteError(f"n_gpus must be a whole number, not {count:g}")
@@ -117,7 +125,7 @@ def read(cells: Mapping[str, str], known: Mapping[str, Device]) -> tuple[Deploym
             context_tokens=(read or 0.0) + (written or 0.0) / 2,
             prompt_per_output=read / written if read and written else 0.0,
             recurrent="mamba" in (cells.get("architecture") or "").lower(),
-            host_bound=host_bound(cells),
+            host_bound=held_up,
         ),
         "; ".join(remarks),
     )

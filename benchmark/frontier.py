@@ -8,7 +8,8 @@ How a range is read, the same for all: low, mid and high are the 5th, 50th and 9
 intervals so), with a normal curve in the logarithm on either side of the middle; an end that equals the middle has no
 doubt on its side. Exceptions: the device is one of ``HARDWARE``, equally likely; the format of the weights is the low,
 middle or high of ``bytes_per_param`` (FP4, FP8, bf16) one, two and one time in four, since nothing lies between; total
-and active parameters move together, and active ones are never more than all. The ranges are otherwise independent.
+and active parameters move together, active ones are never more than all, and tokens read and written move together. The
+ranges are otherwise independent.
 
 Utilisation is in the batch, and, for machines that idle, in ``server_factor``, which stands at the facility's boundary
 and not in the joules of the accelerators. The router adds the spreads of the same ranges in quadrature around one

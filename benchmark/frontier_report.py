@@ -86,7 +86,7 @@ def show(document: Mapping[str, Any], checks: Sequence[Mapping[str, Any]]) -> No
                 f"median its middle is {beside['mid']:.2f} of ours, its low end {beside['low']:.2f} (up to "
                 f"{beside['highest_low']:.2f}), its high end {beside['high']:.2f} (down to {beside['lowest_high']:.2f})"
             )
-    print("A total that its source gives as a point has no doubt here, though nobody outside knows it")
+    print("A total that its source states as one number has no doubt here")
     print()
     table.show(
         "Beside what vendors published (a check, no input), at the same boundary",

@@ -507,8 +507,8 @@ def eval_options(parser: argparse.ArgumentParser) -> None:
 
 def train_run(arguments: argparse.Namespace) -> int:
     data = refresh.packaged_data()
-    if not (data / "kind_labels.csv").is_file():
-        raise EcoRouteError(f"{data} has no labels: train in a checkout of the project")
+    if not (data / "upstream").is_dir():
+        raise EcoRouteError(f"{data} belongs to an installed package: train in a checkout of the project")
     weights, report = train(arguments.data, data)
     (data / "kind_weights.csv").write_text(written(weights), encoding="utf-8")
     (data / "kind_report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

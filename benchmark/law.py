@@ -153,15 +153,17 @@ def own_rows(data: Path, files: Sequence[Path] | None = None) -> list[Row]:
 
 
 def _own_trials(data: Path, files: Sequence[Path] | None) -> Iterator[tuple[trial.Measured, Deployment]]:
-    """Trials at 16 bits, each with what the law needs of its decoding. Left out are those of a device that
-    data/devices.csv does not name, and of a model whose active parameters nobody tells: it stands neither in
-    data/models.csv nor, as a dense one, among the known shapes."""
+    """Trials at 16 bits that failed no gate, each with what the law needs of its decoding. Left out are those of a
+    device that data/devices.csv does not name, and of a model whose active parameters nobody tells: it stands neither
+    in data/models.csv nor, as a dense one, among the known shapes."""
     named = {name: device for device in deployments.devices(data).values() for name in device.nvml_names}
     catalogued = {row["id"]: row for row in deployments.table(data / "models.csv") if row["params_active_b.mid"]}
     for path in sorted((data / "measurements").glob("*.jsonl")) if files is None else files:
         for measured in trial.read(path).measured:
             config, device = measured.config, named.get(measured.machine.name)
             if device is None or config.precision not in ("bf16", "fp16") or measured.weights.parameters is None:
+                continue
+            if measured.gates_failed:
                 continue
             total_b = active_b = measured.weights.parameters / 1e9
             row = catalogued.get(config.model.rpartition("/")[2].lower())
@@ -356,8 +358,9 @@ def calibrated(rows: Sequence[Row], predicted_j: Sequence[float], half_log: floa
     """A machine's own factor, shrunk towards the law: few models move it little, and narrow the interval little.
 
     Errors of a model's rows count as their mean. A model errs on a machine with variance s2 around the machine's
-    factor, which errs with that of a family not seen, t2 (``half_log`` is 1.645 of its root): normal with normal, s2
-    from the models there and one more of t2. Raises EcoRouteError without rows.
+    factor, which errs with that of a family not seen, t2 (``half_log`` taken as 1.645 of its root, which errs towards
+    wide): normal with normal, s2 from the models there and one more of t2. The interval is never wider than the law's
+    own. Raises EcoRouteError without rows.
     """
     if not rows:
         raise EcoRouteError("there is nothing to calibrate on: measure a model first, `python -m benchmark`")
@@ -501,7 +504,7 @@ def study(data: Path) -> dict[str, Any]:
         "leave_one_family_out_by_family": _per_family(rows, errors),
         "leave_one_gpu_out": _per_device(rows, gpu_errors),
         "workloads_not_fitted": {
-            task: _not_fitted(measured_rows(data, [task]), fitted, half) for task in ("image-chat", "video-chat")
+            task: _not_fitted(measured_rows(data, [task]), fitted, half) for task in ("image-chat",)
         },
         "extrapolation": {
             name: _per_device(large, np.log([row.j_per_token for row in large] / form(_small(rows), large)))
@@ -566,7 +569,7 @@ def _short(value: float) -> float:
 
 
 def inputs_hash(data: Path) -> str:
-    """Of everything the fit reads."""
+    """Of the measurements, the devices, EcoLogits' figures and what is written down here of structure and centre."""
     digest = hashlib.sha256()
     for path in [
         data / "upstream" / UPSTREAM,

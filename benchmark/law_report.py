@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,15 +65,15 @@ def _alike(old: Any, new: Any) -> bool:
     if isinstance(old, list) and isinstance(new, list):
         return len(old) == len(new) and all(map(_alike, old, new))
     if isinstance(old, float) and isinstance(new, float):
-        return abs(old - new) <= 1e-3 * max(1.0, abs(old))
+        return math.isclose(old, new, rel_tol=1e-3, abs_tol=1e-3 if abs(old) >= 1e-3 else 0.0)
     return bool(old == new)
 
 
 def show(document: Mapping[str, Any]) -> None:
     """Print :func:`benchmark.law.study`'s document as tables."""
     print(
-        f"{document['rows']} rows of {document['models']} models of {document['families']} families; every figure "
-        "below is of rows that the fit has not seen\n"
+        f"{document['rows']} rows of {document['models']} models of {document['families']} families; errors are of "
+        "rows that the fit has not seen, but with the stack factor, the median of the very rows it is tried on\n"
     )
     table.show(
         "Bars",
@@ -160,8 +161,6 @@ def plot(data: Path, path: Path) -> None:
         from matplotlib import pyplot
     except ImportError as error:
         raise EcoRouteError("drawing needs Matplotlib: pip install matplotlib") from error
-    import math
-
     rows = law.measured_rows(data)
     errors = law.left_out(rows, law.by_family)
     width = math.exp(law.half_width_log(rows, errors))

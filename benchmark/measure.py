@@ -56,7 +56,7 @@ Span = tuple[float, float]
 @dataclass(frozen=True, kw_only=True)
 class Work:
     """What counts of one pass: its tokens, the seconds of each of its steps, and the stretch in which they were done,
-    None for all of the call. ``client_s`` is the processor time that this process took in it to time a server."""
+    None for all of the call. ``client_s`` is the processor time that the thread which times a server took in it."""
 
     tokens: int
     steps: tuple[float, ...] = ()

@@ -19,8 +19,13 @@ from ecoroute_mcp.catalogue import ANY_DEVICE, Coefficients, EnergyLaw
 from ecoroute_mcp.energy import Deployment, predict, terms
 from ecoroute_mcp.sci import EcoRouteError, Estimate
 
-OLDER_STACK = Estimate(low=1.0, mid=1.6, high=2.2, basis="estimated", sources=("mlenergy-law-v1",))
-"""Joules of serving stacks before vLLM 0.10 over the law's."""
+OLDER_STACK = Estimate(low=1.0, mid=1.6, high=2.56, basis="estimated", sources=("mlenergy-law-v1",))
+"""Joules of serving stacks before vLLM 0.10 over the law's; its doubt, from none of it to twice it in logarithms, is a
+judgement."""
+
+
+LARGEST_MEASURED_B = 671.0
+"""Parameters (1e9) of the largest model among the rows that the law is fitted on: DeepSeek-V3.1, ML.ENERGY v3.0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +34,6 @@ class Prediction:
 
     j_per_token: Estimate
     terms: dict[str, float]
-    stack_factor: float
     law: str
     note: str
 
@@ -49,14 +53,14 @@ def predicted(
     notes = [note] if note else []
     if chosen.device == ANY_DEVICE:
         notes.append(f"no measurements on {deployment.device.id}: the law of all measured devices")
-    if deployment.params_total_b > 700:
+    if deployment.params_total_b > LARGEST_MEASURED_B:
         notes.append("larger than any model measured")
     if stack is not None:
+        notes.append(f"an older serving stack: {stack.mid:g} times the law")
         joules = joules * stack
     return Prediction(
         j_per_token=joules,
         terms=terms(chosen, deployment),
-        stack_factor=1.0 if stack is None else stack.mid,
         law=chosen.device,
         note="; ".join(notes),
     )
@@ -68,7 +72,7 @@ def stack_of(cells: Mapping[str, str]) -> Estimate | None:
     version = re.search(r"vllm[ :v=]*(\d+)\.(\d+)", text, re.IGNORECASE)
     if version:
         return OLDER_STACK if (int(version[1]), int(version[2])) < (0, 10) else None
-    if re.search(r"\bv[12](\.\d+)?\b", text) or re.search(r"text-generation-inference|\btgi\b", text, re.IGNORECASE):
+    if re.search(r"ml\.?energy[ :_-]*v[12]\b|text-generation-inference|\btgi\b", text, re.IGNORECASE):
         return OLDER_STACK
     return None
 
@@ -207,7 +211,7 @@ def on_machine(known: Mapping[str, EnergyLaw], data: Path, path: Path, device_id
     base = known.get(device_id, known[ANY_DEVICE])
     rows = [row for row in law.own_rows(data, [path]) if row.device == device_id]
     if not rows:
-        raise EcoRouteError(f"{path} has no trial of {device_id} at 16 bits with CUDA graphs to calibrate on")
+        raise EcoRouteError(f"{path} has no trial of {device_id} at 16 bits with CUDA graphs that failed no gate")
     joules = [predict(base, row.deployment) for row in rows]
     machine = law.calibrated(rows, joules, math.log(base.residual_factor.high))
     scaled = Coefficients(**{term: value * machine.factor for term, value in asdict(base.coefficients).items()})

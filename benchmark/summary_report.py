@@ -65,19 +65,22 @@ def _contrasts(files: Sequence[trial.Rows]) -> None:
     table.show(
         "Decoding with quantised weights against bf16",
         ("device", "model", "batch", "prompt+gen.", "precision", "step", "bf16's step", "J gross", "J net", "tokens/s",
-         "same board"),
+         "same board", "gates failed"),
         [
             (
                 each.device, each.model + ("" if each.weights == "random" else f" ({each.weights})"), each.batch,
                 f"{each.prompt_tokens}+{each.generated_tokens}", each.precision, each.step, each.bf16_step,
                 table.number(each.gross, "+.1%"), table.number(each.net, "+.1%"),
                 table.number(each.throughput, "+.1%"), "yes" if each.same_board else "no",
+                "; ".join(each.gates_failed) or None,
             )
             for each in found
         ],
     )  # fmt: skip
     published = summary.PUBLISHED_INT8
-    print(f"Published: +17 to +147 % ({published['source']},\n{published['note']}).")
+    print(
+        f"Published: {published['low']:+.0%} to {published['high']:+.0%} ({published['source']},\n{published['note']})."
+    )
     if any(each.weights == "random" for each in found):
         print(summary.RANDOM_WEIGHTS)
     print()

@@ -234,14 +234,21 @@ def entry(client: Client, command: Sequence[str], environment: Mapping[str, str]
 def setup(client: Client, path: Path, command: Sequence[str], environment: Mapping[str, str]) -> Change:
     """The change that adds EcoRoute to the client's servers, or brings its entry up to date.
 
-    Variables that an entry there already sets are kept. Raises EcoRouteError naming file and line.
+    What an entry there already says beside its command is kept; the region and the candidates that the Zed extension
+    was given become variables. Raises EcoRouteError naming file and line.
     """
     before = _content(path)
     text = _text(path, before)
     existing = _entry(client, path, text)
-    kept_variables = existing.get("env") if isinstance(existing, dict) else None
-    variables = {**(kept_variables if isinstance(kept_variables, dict) else {}), **environment}
-    wanted = entry(client, command, variables)
+    said = existing if isinstance(existing, dict) else {}
+    kept_variables = said.get("env")
+    variables = {
+        **_given_to_the_extension(said.get("settings")),
+        **(kept_variables if isinstance(kept_variables, dict) else {}),
+        **environment,
+    }
+    others = {name: value for name, value in said.items() if name not in _REPLACED}
+    wanted = entry(client, command, variables) | others
     if existing == wanted:
         return Change(path=path, before=before, after=before)
     kept = path.with_name(path.name + _KEPT)
@@ -251,6 +258,20 @@ def setup(client: Client, path: Path, command: Sequence[str], environment: Mappi
     if _with(client, path, _text(path, first), existing) == before:
         return Change(path=path, before=before, after=_with(client, path, _text(path, first), wanted))
     return Change(path=path, before=before, after=_with(client, path, text, wanted))
+
+
+_REPLACED = ("type", "source", "command", "args", "env", "settings", "enabled", "disabled")
+"""What an entry says of how the server is started, and whether: who sets it up wants it on."""
+
+
+def _given_to_the_extension(settings: Any) -> dict[str, str]:
+    """The Zed extension's settings as the variables that it makes of them itself."""
+    given = settings if isinstance(settings, dict) else {}
+    region, candidates = given.get("region"), given.get("candidates")
+    variables = {"ECOROUTE_REGION": region} if isinstance(region, str) else {}
+    if isinstance(candidates, list):
+        variables["ECOROUTE_CANDIDATES"] = ",".join(map(str, candidates))
+    return variables
 
 
 def undo(client: Client, path: Path) -> Change:

@@ -7,8 +7,9 @@ counted once however often it stands there. The weights are data/kind_weights.cs
 kind-train`; applying them needs neither numpy nor scikit-learn.
 
 What speaks to the router instead of stating a task (“ignore your rules”, “this is easy”, “use model x”), and what
-drowns a task in repetition, is left out of the reading, and makes it careful: every part of such a text is then read by
-itself too, and any kind that any part makes plausible counts as plausible. So it can raise the bar, never lower it.
+drowns a task in repetition, is left out of the reading, and makes it careful: such a text is then read as it stands
+too, and its first and last parts by themselves, and any kind that any of these makes plausible counts as plausible. So
+it can raise the bar, never lower it; what other sentences dilute is another matter.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from ecoroute_mcp.sci import EcoRouteError
 
 KINDS = (
     "autocomplete",
@@ -44,7 +47,7 @@ CUE_HEAD_CHARACTERS = 360
 CUE_TAIL_CHARACTERS = 200
 OPENING_CHARACTERS = 60
 CORRECTED_WORDS = 60
-PARTS = 2
+PARTS = 6
 PART_CHARACTERS = 300
 WORD_POWER = 0.75
 TERM_POWER = 0.5
@@ -491,7 +494,7 @@ class Reading:
 
     ``sure``: the likeliest kind has at least SURE_PROBABILITY and no other has PLAUSIBLE_SHARE of its probability.
     ``guarded``: the text speaks to the router, or repeats itself; each of its parts was read by itself as well.
-    ``words`` are known words of the text that speak most for the likeliest kind.
+    ``words`` are known words of the text that speak most for the likeliest kind; ``known``: there is a known word.
     """
 
     probabilities: Mapping[str, float]
@@ -499,6 +502,7 @@ class Reading:
     sure: bool
     guarded: bool
     words: tuple[str, ...]
+    known: bool
 
     @property
     def kind(self) -> str:
@@ -520,7 +524,9 @@ class Reader:
         plausible = _plausible(probabilities)
         if guarded:
             parts = [part for part in _SENTENCE.split(stated) if part.strip()]
-            chosen = dict.fromkeys(part[:PART_CHARACTERS] for part in [*parts[: PARTS // 2], *parts[-(PARTS // 2) :]])
+            edges = [*parts[: PARTS // 2], *parts[-(PARTS // 2) :]]
+            # What was left out may have held the task itself: the text as it stands is read as well.
+            chosen = dict.fromkeys([_plain(_edges(text)), *(part[:PART_CHARACTERS] for part in edges)])
             others = (kind for part in chosen for kind in _plausible(_softmax(self._odds(part)[0])))
             plausible = tuple(dict.fromkeys([*plausible, *others]))
         likeliest = probabilities[plausible[0]]
@@ -534,6 +540,7 @@ class Reader:
             sure=likeliest >= SURE_PROBABILITY and len(plausible) == 1,
             guarded=guarded,
             words=tuple(telling[:3]),
+            known=bool(words),
         )
 
     def _odds(self, stated: str) -> tuple[list[float], dict[str, tuple[int, ...]]]:
@@ -783,12 +790,22 @@ def weights_file() -> Path:
 
 
 def read_weights(path: Path) -> Weights:
-    """The weights in a file: lines of a sort, a name and a whole number for each kind, in units of 1/SCALE."""
+    """The weights in a file: lines of a sort, a name and a whole number for each kind, in units of 1/SCALE.
+
+    Raises EcoRouteError for a file that is missing, cut off or of other kinds."""
     rows: dict[str, dict[str, tuple[int, ...]]] = {sort: {} for sort in SORTS}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        sort, _, rest = line.partition(";")
-        if sort in rows:
-            name, *values = rest.split(";")
+    try:
+        _, header, *lines = path.read_text(encoding="utf-8").splitlines()
+        if header.split(";") != ["sort", "name", *KINDS]:
+            raise ValueError(f"its columns are {header[:60]!r}")
+        for line in lines:
+            sort, name, *values = line.split(";")
+            if sort not in rows or len(values) != len(KINDS):
+                raise ValueError(f"it has the line {line[:60]!r}")
             rows[sort][name] = tuple(map(int, values))
+        if not all(rows.values()):
+            raise ValueError(f"it has no {next(sort for sort in SORTS if not rows[sort])}")
+    except (OSError, ValueError) as error:
+        raise EcoRouteError(f"{path} cannot be read ({error}): restore the file") from error
     words = rows["word"] | rows["common"]
     return Weights(rows["bias"][""], rows["signal"], words, rows["term"], frozenset(rows["common"]))

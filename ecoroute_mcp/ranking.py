@@ -2,7 +2,8 @@
 
 A choice is a model at one reasoning effort. It is adequate when its latent ability lies above the lower edge of the
 required tier with at least the required probability: the lower confidence bound decides, not the rounded tier. Among
-the adequate the one with the fewest grams for this task comes first, at the middle of its interval.
+the adequate the one with the fewest grams for this task comes first, at the middle of its interval; of those as green
+as that one (``level_factor``) the abler.
 
 Two grams-figures share most of their doubt (the grid, the tokens, how models are served), so a saving is not the
 difference of two full intervals: what both share is taken at its middle, and only what is each model's own (parameters,

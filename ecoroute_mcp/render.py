@@ -94,7 +94,7 @@ def recommendation(answer: Recommendation) -> str:
         lines.append(f"- Grid: {_zone(best.zone)}, {best.zone.chosen_by}")
         lines += [f"- Note: {note}" for note in best.notes[:2]]
     others = "; ".join(f"{other.model}{_effort(other)} {quantity(other.carbon_g.mid)}" for other in answer.runners_up)
-    also = [f"Next greenest adequate: {others}"] if others else []
+    also = [f"Other adequate, greenest first: {others}"] if others else []
     if answer.cascade is not None and best is not None:
         tried = answer.cascade
         effort = "" if tried.effort == "default" else f" at effort {tried.effort}"

@@ -47,7 +47,7 @@ from ecoroute_mcp.ranking import (
     Router,
 )
 from ecoroute_mcp.sci import EcoRouteError, shown
-from ecoroute_mcp.task import HALF_A_CHARACTER
+from ecoroute_mcp.task import HALF_A_CHARACTER, MAX_TASK_CHARACTERS
 
 INSTRUCTIONS = (
     "EcoRoute says which language model does a task well enough for the least carbon. Call score_task before starting "
@@ -58,7 +58,10 @@ INSTRUCTIONS = (
 _READ_ONLY = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
 
 Task = Annotated[
-    str, Field(description="What is to be done, in the user's words; any language, up to 1,048,576 characters.")
+    str,
+    Field(
+        description=f"What is to be done, in the user's words; any language, up to {MAX_TASK_CHARACTERS:,} characters."
+    ),
 ]
 TaskType = Annotated[
     str | None,

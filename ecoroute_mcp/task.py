@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ecoroute_mcp.catalogue import Parameter, TaskKind
-from ecoroute_mcp.kind import Reader, read_weights, weights_file
+from ecoroute_mcp.kind import KINDS, Reader, read_weights, weights_file
 from ecoroute_mcp.sci import Basis, EcoRouteError, Estimate, shown
 
 MAX_TASK_CHARACTERS = 1_048_576
@@ -59,8 +59,9 @@ class Tasks:
         self._characters_per_token = named["characters_per_token"]
         self._probability = named["adequate_probability"].mid
         self._kinds = {row.kind: row for row in kinds}
-        if GENERAL_KIND not in self._kinds:
-            raise EcoRouteError(f"data/task_kinds.csv lacks the kind {GENERAL_KIND!r}")
+        for name in KINDS:
+            if name not in self._kinds:
+                raise EcoRouteError(f"data/task_kinds.csv lacks the kind {name!r}")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -151,10 +152,11 @@ class Tasks:
     def _read(self, text: str) -> tuple[TaskKind, TaskKind, str]:
         """The likeliest kind, the plausible kind with the highest bar, and how they were read."""
         reading = _reader().read(text)
-        plausible = [self._kinds[name] for name in reading.plausible if name in self._kinds]
-        if not plausible:
+        plausible = [self._kinds[name] for name in reading.plausible]
+        if not reading.known:
             row = self._kinds[GENERAL_KIND]
-            return row, row, f"no kind recognised in the text, taken as {row.kind}; declare task_type to be sure"
+            bar = max([row, *plausible], key=lambda each: each.min_tier)
+            return row, bar, f"no known word in the text, taken as {row.kind}; unsure: declare task_type to be sure"
         row, bar = plausible[0], max(plausible, key=lambda each: each.min_tier)
         words = f" ({', '.join(f'“{word}”' for word in reading.words)})" if reading.words else ""
         why = f"read from the wording{words}, {reading.probabilities[row.kind]:.0%} likely"

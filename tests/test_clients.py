@@ -186,6 +186,34 @@ def test_undoing_keeps_what_was_changed_since(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["settings.json"]
 
 
+@pytest.mark.parametrize(
+    ("client", "old", "kept"),
+    [
+        (
+            ZED,
+            '{"context_servers": {"ecoroute": {"enabled": false, '
+            '"settings": {"region": "SWE", "candidates": ["a", "b"]}}}}',
+            {"env": {"ECOROUTE_REGION": "SWE", "ECOROUTE_CANDIDATES": "a,b"}},
+        ),
+        (
+            CODEX,
+            '[mcp_servers.ecoroute]\ncommand = "old"\nstartup_timeout_sec = 30\n',
+            {"startup_timeout_sec": 30},
+        ),
+    ],
+)
+def test_what_an_old_entry_says_beside_its_command_is_kept(
+    client: clients.Client, old: str, kept: dict[str, Any], tmp_path: Path
+) -> None:
+    path = put(tmp_path / "settings", old.encode())
+    written(clients.setup(client, path, COMMAND, {}))
+    text = path.read_text("utf-8")
+    read = tomllib.loads(text) if client.dialect == "toml" else jsonc.parse(text)
+    assert read[client.servers]["ecoroute"] == {"command": COMMAND[0], "args": [*COMMAND[1:], "mcp"], **kept}
+    written(clients.undo(client, path))
+    assert path.read_bytes() == old.encode()
+
+
 def test_undoing_a_change_of_an_old_entry_brings_the_old_one_back(tmp_path: Path) -> None:
     path = put(tmp_path / "settings.json", (FIXTURES / "ecoroute-extension.json").read_bytes())
     written(clients.setup(ZED, path, COMMAND, REGION))

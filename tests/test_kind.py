@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import random
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from ecoroute_mcp.catalogue import Catalogue
 from ecoroute_mcp.kind import KINDS, Reader, cleaned, corrected, read_weights, slips, weights_file
 from ecoroute_mcp.ranking import Request, Router
+from ecoroute_mcp.sci import EcoRouteError
 from ecoroute_mcp.task import Tasks
 
 TASKS = (
@@ -187,3 +190,34 @@ def test_only_words_of_the_text_are_quoted(reader: Reader) -> None:
     words = reader.read(task).words
     assert words
     assert set(words) <= set(task.split())
+
+
+def test_a_task_inside_an_order_to_the_router_is_still_read(tasks: Tasks) -> None:
+    alone = "refactor the billing service into smaller classes"
+    assert bar(tasks, f"Treat this as: {alone}") >= bar(tasks, alone)
+    assert bar(tasks, "Treat this as a refactor of the billing service") >= bar(tasks, "a refactor of the service")
+    assert bar(tasks, f"What is the weather like? {alone}. This is easy. What is your name?") >= bar(tasks, alone)
+
+
+@pytest.mark.parametrize("text", ["?!", "12345", "\N{GRINNING FACE}", "xyzzy qwrtz"])
+def test_a_text_without_a_known_word_is_taken_as_the_general_kind(tasks: Tasks, text: str) -> None:
+    demand = tasks.demand(text)
+    assert demand.kind == "generate"
+    assert demand.kind_why.startswith("no known word in the text")
+    assert demand.requirement.min_tier >= tasks.kind("generate").min_tier
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda text: "", "restore the file"),
+        (lambda text: text[: text.index("\nterm;") + 1], "it has no term"),
+        (lambda text: text.replace("autocomplete;chat;", "chat;autocomplete;", 1), "its columns are"),
+        (lambda text: text.replace("\nword;", "\nwrod;", 1), "it has the line 'wrod;"),
+    ],
+)
+def test_broken_weights_are_refused(spoil: Callable[[str], str], says: str, tmp_path: Path) -> None:
+    path = tmp_path / "weights.csv"
+    path.write_text(spoil(weights_file().read_text("utf-8")), "utf-8")
+    with pytest.raises(EcoRouteError, match=says):
+        read_weights(path)

@@ -68,7 +68,8 @@ def host_bound(cells: Mapping[str, str]) -> bool:
     models take 5 to 14 ms in the chat workload there, and no more for GPQA on an H100 or on several B200s.
     """
     one = (cells.get("n_gpus") or "1").strip() in ("1", "1.0")
-    return one and cells.get("gpu", "").startswith("B200") and cells.get("task") == "gpqa"
+    campaign = (cells.get("dataset") or "").startswith("v3.0")
+    return campaign and one and "B200" in (cells.get("gpu") or "").upper() and cells.get("task") == "gpqa"
 
 
 WEIGHTS = {"random": "random weights of the true shape", "gguf": "a GGUF file's weights", "checkpoint": "its weights"}

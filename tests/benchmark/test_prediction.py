@@ -76,7 +76,7 @@ def test_a_row_is_the_law_at_its_deployment() -> None:
     law_here = known["H100 SXM"]
     assert float(told_row[MID]) == pytest.approx(predict(law_here, deployment), rel=1e-5)
     assert float(told_row[HIGH]) == pytest.approx(float(told_row[MID]) * law_here.residual_factor.high, rel=1e-5)
-    assert told_row[NOTE] == "H100 taken as H100 SXM"
+    assert told_row[NOTE] == "H100 taken as H100 SXM, not H100 PCIe"
 
 
 @pytest.mark.parametrize(
@@ -120,6 +120,24 @@ def test_older_stacks_take_more() -> None:
     width = [math.log(float(row[HIGH]) / float(row[LOW])) for row in (now, then)]
     assert width[1] > width[0]
     assert told()[MID] == now[MID]
+    assert "an older serving stack: 1.6 times the law" in then[NOTE]
+    for newest in ("vLLM v1 engine", "ShareGPT v1", "Nemotron Nano v2 card"):
+        assert told(dataset=newest)[MID] == now[MID]
+
+
+@pytest.mark.parametrize("name", ["B200", "NVIDIA B200", "B200 SXM"])
+def test_only_rows_of_the_campaign_that_the_host_held_up_are_predicted_so_and_say_it(name: str) -> None:
+    cells = {"gpu": name, "task": "gpqa", "avg_output_len": "5000"}
+    held = told(**cells, dataset="v3.0 (vLLM 0.11.1, steady state)")
+    free = told(**cells, dataset="ours")
+    assert "the host held up" in held[NOTE]
+    assert "the host held up" not in free[NOTE]
+    assert float(held[MID]) > 1.3 * float(free[MID])
+
+
+def test_what_is_missing_is_said() -> None:
+    assert "avg_output_len is missing: prompts and what is written are not counted" in told(task="gpqa")[NOTE]
+    assert "task is missing: prompts taken as none" in told()[NOTE]
 
 
 @pytest.mark.parametrize("name", ["A100-SXM4-40GB", "NVIDIA A100-SXM4-40GB", "A100 SXM 40GB"])
