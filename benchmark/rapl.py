@@ -61,6 +61,9 @@ def domains(root: Path = Path("/")) -> tuple[Domain, ...]:
     return tuple(found)
 
 
+_TRIES = 50  # at reading the kernel's counts within one of their hundredths of a second
+
+
 class RaplMeter:
     """The packages of this machine, their energy summed. ``root`` is elsewhere for a recorded tree."""
 
@@ -138,16 +141,28 @@ class RaplMeter:
         passed_s, all_s, own_s = (now - then for now, then in zip(self._busy_s, before, strict=True))
         return Busy(own=own_s / passed_s, others=(all_s - own_s) / passed_s)
 
+    def _counts(self) -> tuple[str, str, str] | None:
+        """What the kernel says of the seconds since boot, of all processors and of this process; None unread."""
+        uptime, stat, own = (_text(self._root / f"proc/{name}") for name in ("uptime", "stat", "self/stat"))
+        return (uptime.split()[0], stat.split("\n", 1)[0], own) if uptime and stat and own else None
+
     def _cpu_s(self) -> tuple[float, float, float] | None:
         """Seconds since boot, seconds that all cores were busy, and those of this process and its waited-for ones."""
-        uptime, stat, own = (_text(self._root / f"proc/{name}") for name in ("uptime", "stat", "self/stat"))
-        if not uptime or not stat or not own:
+        before, counts = None, self._counts()
+        for _ in range(_TRIES):
+            if (
+                before == counts
+            ):  # else this process was put aside between the files, and one counts what another misses
+                break
+            before, counts = counts, self._counts()
+        if counts is None:
             return None
+        uptime, cpu, own = counts
         tick_s = 1 / os.sysconf("SC_CLK_TCK")
-        user, nice, system, _, _, irq, softirq, steal = map(int, stat.split("\n", 1)[0].split()[1:9])
+        user, nice, system, _, _, irq, softirq, steal = map(int, cpu.split()[1:9])
         times = own.rpartition(")")[2].split()[11:15]  # utime, stime, cutime, cstime
         return (
-            float(uptime.split()[0]),
+            float(uptime),
             (user + nice + system + irq + softirq + steal) * tick_s,
             sum(map(int, times)) * tick_s,
         )
