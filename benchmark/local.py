@@ -134,10 +134,10 @@ def _row(trial: Measured, identity: Identity) -> LocalEnergy:
         batch=config.batch,
         prompt_tokens=config.prompt_tokens,
         generated_tokens=config.generated_tokens,
-        prefill_j_per_token=_estimate(read_j),
-        decode_j_per_token=_estimate(written_j),
-        prefill_s_per_token=_estimate(trial.prefill.tokens_per_s).inverse(),
-        decode_s_per_token=_estimate(trial.decode.tokens_per_s).inverse(),
+        prefill_j_per_token=estimate(read_j),
+        decode_j_per_token=estimate(written_j),
+        prefill_s_per_token=estimate(trial.prefill.tokens_per_s).inverse(),
+        decode_s_per_token=estimate(trial.decode.tokens_per_s).inverse(),
         device_name=_line(machine.name),
         device_uuid=_line(machine.uuid or ""),
         measured_on=trial.started_at.date(),
@@ -148,7 +148,8 @@ def _row(trial: Measured, identity: Identity) -> LocalEnergy:
     )
 
 
-def _estimate(spread: Spread) -> Estimate:
+def estimate(spread: Spread) -> Estimate:
+    """A mean and the 95 % interval of its repeats. Raises EcoRouteError where that reaches zero."""
     if spread.low <= 0:
         raise EcoRouteError("an interval of the repeats reaches zero: measure with more of them")
     return Estimate(low=spread.low, mid=spread.mean, high=spread.high, basis="measured", sources=(THIS_MACHINE,))

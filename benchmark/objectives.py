@@ -1,0 +1,191 @@
+"""What a measured configuration is good for: grams per token, quality and speed, each with its doubt.
+
+* **Carbon**: SCI per generated token, with that token's share of reading the prompt: gross energy at the machine's plug
+  times the zone's intensity, plus embodied carbon for the seconds it took. Less is better.
+* **Quality**: bits per byte of one held-out text where all weights are real (less is better), or else one published
+  benchmark's score of the model's released weights (more is better; data/shape_quality.csv). What a precision loses is
+  in the first and not in the second.
+* **Speed**: generated tokens per second of all sequences together, reading the prompts included. More is better.
+
+Two configurations are compared only on one kind of device, one quality scale and one text (:class:`Ground`). The doubt
+of a figure is a standard deviation: of the repeats' mean, and of one occasion against another, which is the larger
+(:class:`Noise`). What is the same for all of them, such as the zone's intensity, is in the interval of the grams and
+not in the doubt of a comparison.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from benchmark.local import estimate
+from benchmark.trial import Measured, Phase, Spread
+from ecoroute_mcp.catalogue import Catalogue, Grid
+from ecoroute_mcp.energy import Method
+from ecoroute_mcp.sci import JOULES_PER_KWH, EcoRouteError, Estimate, sci_g
+from ecoroute_mcp.zones import Zones
+
+QualityKind = Literal["bits-per-byte", "published"]
+AxisName = Literal["carbon", "quality", "speed"]
+HERE = "this-machine"
+SPREAD_OF_TWO = math.sqrt(2)
+"""Two occasions of one standard deviation each differ by this much of it."""
+
+
+class NoFigure(EcoRouteError):
+    """A configuration lacks one of the figures; the text says which, and why."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A figure to compare by. ``lower_is_better``: grams and bits; ``ratio``: doubts are shares of the figure."""
+
+    name: AxisName
+    unit: str
+    lower_is_better: bool
+    ratio: bool
+
+    def cost(self, value: float) -> float:
+        """The figure on a scale where less is better and equal steps count alike: logarithms of ratios."""
+        scaled = math.log(value) if self.ratio else value
+        return scaled if self.lower_is_better else -scaled
+
+
+CARBON = Axis("carbon", "g CO2e/token", lower_is_better=True, ratio=True)
+SPEED = Axis("speed", "tokens/s", lower_is_better=False, ratio=True)
+BITS = Axis("quality", "bits/byte", lower_is_better=True, ratio=False)
+SCORE = Axis("quality", "score", lower_is_better=False, ratio=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ground:
+    """What has to be the same for two points to be compared."""
+
+    device: str
+    quality: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A measured configuration as figures. ``values`` and ``sds`` follow ``axes``; an sd is in the axis' own unit, or a
+    share of the value where the axis is a ratio. ``costs`` is what fronts are made of: less is better."""
+
+    row: Measured = field(repr=False)
+    ground: Ground
+    axes: tuple[Axis, ...]
+    values: tuple[float, ...]
+    sds: tuple[float, ...]
+    carbon_g: Estimate | None
+
+    @property
+    def costs(self) -> tuple[float, ...]:
+        return tuple(axis.cost(value) for axis, value in zip(self.axes, self.values, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """How far one occasion lies from another: standard deviations as shares, of energy and of speed.
+
+    ``pairs`` is how many pairs of occasions they were read from; with none, they are the shipped machine's."""
+
+    energy: float
+    speed: float
+    pairs: int
+
+    @classmethod
+    def of(cls, rows: Sequence[Measured], otherwise: Noise) -> Noise:
+        """From what was measured on several occasions, on devices of one name; ``otherwise`` where nothing was."""
+        same: defaultdict[tuple[str, str], list[Measured]] = defaultdict(list)
+        for row in rows:
+            if row.decode.j_per_token is not None:
+                same[row.machine.name, row.config.subject].append(row)
+        energy, speed = [], []
+        for group in same.values():
+            for one, other in itertools.pairwise(group):
+                energy.append(math.log(_joules(other.decode, other).mean / _joules(one.decode, one).mean))
+                speed.append(math.log(other.decode.tokens_per_s.mean / one.decode.tokens_per_s.mean))
+        if not energy:
+            return otherwise
+        return cls(energy=_of_differences(energy), speed=_of_differences(speed), pairs=len(energy))
+
+
+def _of_differences(logs: Sequence[float]) -> float:
+    return math.sqrt(math.fsum(log * log for log in logs) / len(logs)) / SPREAD_OF_TWO
+
+
+class Objectives:
+    """Rows to points, at one zone and by one kind of quality."""
+
+    def __init__(
+        self, catalogue: Catalogue, *, zone: str, quality: QualityKind, noise: Noise, scores: Mapping[str, float]
+    ) -> None:
+        """``scores`` are published scores by the model's name in a configuration. Raises EcoRouteError for a zone that
+        is not known."""
+        self.zone: Grid = Zones(catalogue.grids, catalogue.zone_aliases).resolve(zone)
+        self.quality: QualityKind = quality
+        self.noise = noise
+        self._scores = scores
+        self._method = Method(catalogue)
+        self._devices = {name: device.id for device in catalogue.devices for name in device.nvml_names}
+        self._here = next(provider for provider in catalogue.providers if provider.id == HERE)
+
+    def point(self, row: Measured, *, energy: bool = True) -> Point:
+        """The figures of a row; without ``energy`` there is no carbon among them.
+
+        Raises NoFigure where one of them is not known."""
+        ground, quality, axis = self._quality(row)
+        read, made = row.prefill, row.decode
+        reads = row.config.prompt_tokens / row.config.generated_tokens
+        makes = (row.config.generated_tokens - 1) / row.config.generated_tokens
+        seconds = reads / read.tokens_per_s.mean + makes / made.tokens_per_s.mean
+        speed_sd = math.hypot(self.noise.speed, _of_mean(made.tokens_per_s))
+        axes, values, sds = [axis, SPEED], [quality, 1 / seconds], [0.0, speed_sd]
+        carbon_g = None
+        if energy:
+            carbon_g = self._carbon_g(row, reads, makes, seconds)
+            joules_sd = math.hypot(self.noise.energy, _of_mean(_joules(made, row)))
+            axes, values, sds = [CARBON, *axes], [carbon_g.mid, *values], [joules_sd, *sds]
+        return Point(
+            row=row, ground=ground, axes=tuple(axes), values=tuple(values), sds=tuple(sds), carbon_g=carbon_g
+        )  # fmt: skip
+
+    def _quality(self, row: Measured) -> tuple[Ground, float, Axis]:
+        device = row.machine.name
+        if self.quality == "published":
+            score = self._scores.get(row.config.model)
+            if score is None:
+                raise NoFigure(f"no published score of {row.config.model} is known: add it to data/shape_quality.csv")
+            return Ground(device=device, quality="published"), score, SCORE
+        if row.quality is None:
+            raise NoFigure(f"{row.config.model} has {row.weights.source} weights, and so no bits per byte")
+        return Ground(device=device, quality=f"text {row.quality.text_sha256}"), row.quality.bits_per_byte, BITS
+
+    def _carbon_g(self, row: Measured, reads: float, makes: float, seconds: float) -> Estimate:
+        device = self._devices.get(row.machine.name)
+        if device is None:
+            raise NoFigure(
+                f"no row of data/devices.csv has {row.machine.name!r} among its nvml_names, which its embodied carbon "
+                "needs: add it there"
+            )
+        joules = estimate(_joules(row.prefill, row)).scaled(reads) + estimate(_joules(row.decode, row)).scaled(makes)
+        to_kwh = self._method.facility_factor(self._here, local=True).scaled(1 / JOULES_PER_KWH)
+        return sci_g(
+            energy_kwh=joules * to_kwh,
+            intensity_g_per_kwh=self.zone.intensity_g_per_kwh,
+            embodied_g=self._method.embodied_g_per_device_s(device, local=True).scaled(seconds),
+        )
+
+
+def _joules(phase: Phase, row: Measured) -> Spread:
+    if phase.j_per_token is None:
+        raise NoFigure(f"{row.config}: no energy was read ({row.unavailable.get('energy', row.energy_source)})")
+    return phase.j_per_token
+
+
+def _of_mean(spread: Spread) -> float:
+    """The standard deviation of the repeats' mean, as a share of it."""
+    return spread.cv / math.sqrt(spread.n)
