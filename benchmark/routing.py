@@ -6,7 +6,9 @@ Nothing is downloaded and nothing of the texts is kept: a folder is named, or th
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmark.routing_metrics import Floats
+from ecoroute_mcp.catalogue import Catalogue
 from ecoroute_mcp.energy import Method
 from ecoroute_mcp.refresh import packaged_data, read
 from ecoroute_mcp.sci import JOULES_PER_KWH, EcoRouteError
@@ -71,6 +74,7 @@ LIVECODE_MODELS = {
     "GPT-4O-mini-2024-07-18": Catalogued("gpt-4o-mini", "none"),
 }
 """The catalogue has one rung a model without stated effort, which is how such models ran here: without reasoning."""
+THREE_EFFORTS = frozenset({"o3-mini", "o4-mini"})
 
 
 @dataclass(frozen=True)
@@ -163,13 +167,12 @@ def read_livecode(folder: Path) -> Outcomes:
     table = _table(folder, LIVECODE, ("group", "difficulty", "contest_date", "text"))
     names = tuple(column.removeprefix("pass1|") for column in table.columns if column.startswith("pass1|"))
     quality = np.stack([table[f"pass1|{name}"].to_numpy(dtype=np.float64) / 100 for name in names], axis=1)
-    joules = np.array([answer_j(LIVECODE_MODELS[name]) if name in LIVECODE_MODELS else np.nan for name in names])
     return Outcomes(
         _texts(table["text"]),
         _groups(table),
         names,
         quality,
-        np.tile(joules, (len(table), 1)),
+        livecode_j(names, len(table)),
         "J per answer",
         table[["difficulty", "contest_date"]],
     )
@@ -196,9 +199,27 @@ def read_crux(folder: Path) -> Outcomes:
     )
 
 
-def answer_j(ran: Catalogued) -> float:
-    """Joules at the facility for an answer of ANSWER_TOKENS, reasoning of that effort added; middle of the interval."""
+def livecode_j(names: Sequence[str], tasks: int, *, own_range: bool = False) -> Floats:
+    """Joules (tasks, models) per answer; NaN where a model is not in the catalogue.
+
+    The catalogue's ladder of efforts goes from minimal to max. ``own_range`` lays its whole span over the efforts of
+    the models that have but low, medium and high, around the same medium."""
     catalogue = read(packaged_data())
+    tokens: dict[str, float] = {row.effort: row.output_multiplier.mid for row in catalogue.efforts}
+    step = math.sqrt(tokens["max"] / tokens["minimal"])
+    wide = {"low": tokens["medium"] / step, "medium": tokens["medium"], "high": tokens["medium"] * step}
+    joules = np.full(len(names), np.nan)
+    for number, name in enumerate(names):
+        ran = LIVECODE_MODELS.get(name)
+        if ran is not None:
+            joules[number] = answer_j(ran, catalogue)
+            if own_range and ran.model in THREE_EFFORTS:
+                joules[number] *= wide[ran.effort] / tokens[ran.effort]
+    return np.tile(joules, (tasks, 1))
+
+
+def answer_j(ran: Catalogued, catalogue: Catalogue) -> float:
+    """Joules at the facility for an answer of ANSWER_TOKENS, reasoning of that effort added; middle of the interval."""
     method = Method(catalogue)
     model = next(row for row in catalogue.models if row.id == ran.model)
     provider = next(row for row in catalogue.providers if row.id == model.provider)

@@ -19,14 +19,13 @@ from sklearn.model_selection import GroupKFold, KFold
 
 from benchmark import routing
 from benchmark.routing import Outcomes, Pair
-from benchmark.routing_fit import Benefit, Kernel, Likeness, Reading, Texts, latent, out_of_fold, success
+from benchmark.routing_fit import Benefit, Kernel, Likeness, Reading, Texts, latent, out_of_fold, success, success_at
 from benchmark.routing_metrics import (
     Floats,
     Integers,
     Realised,
     bootstrap,
-    cheapest_price,
-    choices,
+    cheapest_blend,
     one_hot,
     oracle,
     pair_curve,
@@ -50,6 +49,9 @@ OFFICIAL_TASKS = 2_919
 BUDGET_USD = 16.0
 KERNEL = Kernel(words=2.0, shape=1.0)
 NOISE = 1.0
+LEVEL_PRIOR = 50.0
+"""Tasks that a model's overall mean counts as beside those of a level: of 5, 20 and 50 the one that lost least in folds
+by time of the contests before TEST_FROM."""
 
 
 @dataclass(frozen=True)
@@ -360,12 +362,15 @@ def _mix_within(quality: Floats, cost: Floats, budget: float) -> Floats:
 
 @dataclass(frozen=True)
 class Bench:
-    """Outcomes, energies and what a router expects, of the rows where a point is chosen or realised."""
+    """Outcomes, energies and what a router expects, of the rows where a point is chosen or realised.
+
+    ``silent`` rows have nothing to read: they get the mix, whatever the router does with the others."""
 
     quality: Floats
     energy: Floats
     expected: Floats
     groups: NDArray[np.str_]
+    silent: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -381,21 +386,22 @@ class Point:
 
 
 def operate(floor: float, chosen_on: Bench, test: Bench, best: int) -> Point:
-    """Choose the price of energy and the mix where outcomes are known, and apply both to the test rows.
+    """Choose the prices of energy and the mix where outcomes are known, and apply both to the test rows.
 
     The router is kept only if where it was chosen it saves more than the mix, by the lower end of the bootstrap."""
     least = floor * float(chosen_on.quality[:, best].mean())
     mix = static_mix(chosen_on.quality, chosen_on.energy, least)
-    price = cheapest_price(chosen_on.expected, chosen_on.quality, chosen_on.energy, least)
+    blend = cheapest_blend(chosen_on.expected, chosen_on.quality, chosen_on.energy, least)
     static = np.tile(mix, (len(test.quality), 1))
     perfect = oracle(test.quality, test.energy, floor * float(test.quality[:, best].mean()))
-    if price is None:
+    if blend is None:
         return Point(floor, True, static, static, static, perfect)
-    models = len(mix)
-    routed = one_hot(choices(chosen_on.expected, chosen_on.energy, price), models)
+    routed = blend.shares(chosen_on.expected, chosen_on.energy)
     gain = ((mix[None, :] - routed) * chosen_on.energy).sum(1) / float(chosen_on.energy[:, best].mean())
     low, _ = bootstrap(lambda rows: float(gain[rows].mean()), chosen_on.groups, resamples=RESAMPLES)
-    alone = one_hot(choices(test.expected, chosen_on.energy, price), models)
+    alone = blend.shares(test.expected, chosen_on.energy)
+    if test.silent is not None:
+        alone = np.where(test.silent[:, None], static, alone)
     return Point(floor, low <= 0, static if low <= 0 else alone, alone, static, perfect)
 
 
@@ -456,81 +462,89 @@ def _singles(bench: Bench, models: Sequence[str], best: int) -> list[tuple[Any, 
     return rows
 
 
+@dataclass(frozen=True)
+class Contests:
+    """Earlier contests to train and choose on, later ones to realise on; ``declared``: the level is read, not the text.
+
+    ``family`` limits the models to those whose name begins so. ``held`` to the bars, or shown beside them."""
+
+    title: str
+    about: str
+    train: Integers
+    test: Integers
+    declared: bool = False
+    family: str = ""
+    held: bool = False
+
+
 def later_contests(outcomes: Outcomes) -> list[Section]:
     """LiveCodeBench by time: trained and chosen on earlier contests, realised on later ones."""
     date = outcomes.columns["contest_date"].to_numpy().astype(str)
     written = np.array([bool(text) for text in outcomes.texts])
     later = date >= TEST_FROM
+    before, after = np.flatnonzero(~later), np.flatnonzero(later)
     months = np.sort(np.unique([day[:7] for day in date[written]]))
     cut = str(months[-5])
+    title = f"LiveCodeBench, contests from {TEST_FROM}"
+    level = (
+        "**The difficulty is declared**: the platform's own level of each task (easy, medium, hard), as a kind of task "
+        "may be declared; nothing reads it from the task. The text is left out: within a level it brought nothing in "
+        "folds by time of the earlier contests."
+    )
+    wide = replace(outcomes, energy=routing.livecode_j(outcomes.models, len(outcomes.texts), own_range=True))
     return [
+        _temporal(outcomes, Contests(title, level, before, after, declared=True, held=True)),
         _temporal(
             outcomes,
-            np.flatnonzero(~later),
-            np.flatnonzero(later),
-            declared=True,
-            family="",
-            title=f"LiveCodeBench, contests from {TEST_FROM}",
-            about=f"Trained and chosen on contests before {TEST_FROM}. The declared difficulty (easy, medium, hard) is "
-            f"used, and the text where there is one: {int((later & written).sum())} of {int(later.sum())} later tasks "
-            "have a text in this table.",
-            held=True,
+            Contests(
+                f"{title}, nothing declared",
+                "The same tasks without the declared difficulty, from text alone; "
+                f"{int((later & written).sum())} of {int(later.sum())} later tasks have a text in this table; "
+                "the others get the static mix.",
+                before,
+                after,
+            ),
+        ),
+        _temporal(
+            wide,
+            Contests(
+                f"{title}, efforts further apart",
+                f"{level} As the first, but for the energies: the published factor between the tokens of a model's "
+                "highest and lowest effort (`effort-tokens-2026-08`) is laid over the efforts that O3-Mini and O4-Mini "
+                "have, low to high, not over the catalogue's whole ladder from minimal to max. It shows how much the "
+                "figures hang on tokens that this table does not give; no bar is held to it.",
+                before,
+                after,
+                declared=True,
+            ),
         ),
         _temporal(
             outcomes,
-            np.flatnonzero(written & (date < cut)),
-            np.flatnonzero(written & (date >= cut)),
-            declared=False,
-            family="O4-Mini",
-            title=f"LiveCodeBench, contests from {cut}, text alone",
-            about=f"The last five months that have texts; trained and chosen on those before {cut}, from text alone: "
-            "which of one model's three efforts a task deserves.",
-            held=False,
+            Contests(
+                f"LiveCodeBench, contests from {cut}, text alone",
+                f"The last five months that have texts; trained and chosen on those before {cut}, from text alone: "
+                "which of one model's three efforts a task deserves.",
+                np.flatnonzero(written & (date < cut)),
+                np.flatnonzero(written & (date >= cut)),
+                family="O4-Mini",
+            ),
         ),
     ]
 
 
-def _temporal(
-    outcomes: Outcomes,
-    train: Integers,
-    test: Integers,
-    *,
-    declared: bool,
-    family: str,
-    title: str,
-    about: str,
-    held: bool,
-) -> Section:
+def _temporal(outcomes: Outcomes, contests: Contests) -> Section:
+    train, test = contests.train, contests.test
     known = np.isfinite(outcomes.energy[0])
     complete = np.isfinite(outcomes.quality[train]).all(0) & np.isfinite(outcomes.quality[test]).all(0)
-    of_family = np.array([name.startswith(family) for name in outcomes.models])
+    of_family = np.array([name.startswith(contests.family) for name in outcomes.models])
     pool = np.flatnonzero(known & complete & of_family)
     models = [outcomes.models[model] for model in pool]
-    level = outcomes.columns["difficulty"].to_numpy().astype(str) if declared else np.full(len(outcomes.texts), "")
-    texts = Texts.read(outcomes.texts)
-    written = np.array([bool(text) for text in outcomes.texts])
-    difficulty = latent(outcomes.quality[train]).difficulty
-
-    def predict(fit: Integers, target: Floats, asked: Integers) -> Floats:
-        means = {name: float(target[level[fit] == name].mean()) for name in np.unique(level[fit])}
-        of = np.array([means[name] for name in level[fit]])
-        extra = Likeness.of(KERNEL, texts, fit, asked).predict(target - of, NOISE)
-        # A task without a text is read by its level alone.
-        predicted: Floats = np.array([means[name] for name in level[asked]]) + np.where(written[asked], extra, 0.0)
-        return predicted
-
-    folds = list(GroupKFold(FOLDS).split(train, groups=outcomes.groups[train]))
-    held_out = np.zeros(len(train))
-    for fit, held_rows in folds:
-        held_out[held_rows] = predict(train[fit], difficulty[fit], train[held_rows])
-    quality = outcomes.quality[:, pool]
-    expected = np.zeros((len(train), len(pool)))
-    for fit, held_rows in folds:
-        expected[held_rows] = success(held_out[fit], quality[train[fit]], held_out[held_rows])
-    asked = success(held_out, quality[train], predict(train, difficulty, test))
-    energy = outcomes.energy[:, pool]
+    quality, energy = outcomes.quality[:, pool], outcomes.energy[:, pool]
+    expecting = _by_level if contests.declared else _by_text
+    expected, asked, note = expecting(outcomes, quality, train, test)
     chosen_on = Bench(quality[train], energy[train], expected, outcomes.groups[train])
-    bench = Bench(quality[test], energy[test], asked, outcomes.groups[test])
+    silent = None if contests.declared else np.array([not outcomes.texts[row] for row in test])
+    bench = Bench(quality[test], energy[test], asked, outcomes.groups[test], silent)
     best = int(np.argmax(chosen_on.quality.mean(0)))
     points = [operate(floor, chosen_on, bench, best) for floor in QUALITIES]
     rows = saved_rows(points, bench, best)
@@ -543,17 +557,57 @@ def _temporal(
             Bar(f"Lift@{100 * floor:g}, lower bound", by_floor[floor][7], None, None, "> 0", by_floor[floor][7] > 0),
         )
     )
-    correlation = float(np.corrcoef(held_out, difficulty)[0, 1])
     return Section(
-        title,
-        f"{about} {len(train)} tasks before, {len(test)} after. Latent difficulty from all {len(outcomes.models)} "
-        f"models of the training rows; choice among the {len(pool)} models tried on every row whose energy the "
-        f"catalogue's law gives ({outcomes.unit}). Operating points in grouped folds of the training rows.",
-        bars if held else (),
+        contests.title,
+        f"{contests.about} {len(train)} tasks before, {len(test)} after; choice among the {len(pool)} models tried on "
+        f"every row whose energy the catalogue's law gives ({outcomes.unit}). Operating points in grouped folds of the "
+        "earlier tasks; as the mix may, so the router may blend two points.",
+        bars if contests.held else (),
         SAVED_HEADER,
         (*rows, *_singles(bench, models, best)),
-        (f"predicted and fitted difficulty correlate at {correlation:.2f} out of fold",),
+        (note,),
     )
+
+
+def _by_level(outcomes: Outcomes, quality: Floats, train: Integers, test: Integers) -> tuple[Floats, Floats, str]:
+    """Expected success of train rows (out of fold) and of test rows by the declared level; and a note."""
+    level = outcomes.columns["difficulty"].to_numpy().astype(str)
+    expected = np.zeros((len(train), quality.shape[1]))
+    for fit, held in GroupKFold(FOLDS).split(train, groups=outcomes.groups[train]):
+        expected[held] = success_at(level[train[fit]], quality[train[fit]], level[train[held]], LEVEL_PRIOR)
+    asked = success_at(level[train], quality[train], level[test], LEVEL_PRIOR)
+    counts = [f"{name} {(level[train] == name).sum()} and {(level[test] == name).sum()}" for name in np.unique(level)]
+    return expected, asked, f"tasks before and after by level: {', '.join(counts)}"
+
+
+def _by_text(outcomes: Outcomes, quality: Floats, train: Integers, test: Integers) -> tuple[Floats, Floats, str]:
+    """Expected success of train rows (out of fold) and of test rows by their texts; and a note.
+
+    Each model's curve over the latent difficulty that the text predicts; a task without a text has the mean one."""
+    texts = Texts.read(outcomes.texts)
+    written = np.array([bool(text) for text in outcomes.texts])
+    difficulty = latent(outcomes.quality[train]).difficulty
+
+    def predict(fit: Integers, target: Floats, asked: Integers) -> Floats:
+        mean = float(target.mean())
+        found = Likeness.of(KERNEL, texts, fit, asked).predict(target - mean, NOISE)
+        predicted: Floats = mean + np.where(written[asked], found, 0.0)
+        return predicted
+
+    folds = list(GroupKFold(FOLDS).split(train, groups=outcomes.groups[train]))
+    held_out = np.zeros(len(train))
+    for fit, held in folds:
+        held_out[held] = predict(train[fit], difficulty[fit], train[held])
+    expected = np.zeros((len(train), quality.shape[1]))
+    for fit, held in folds:
+        expected[held] = success(held_out[fit], quality[train[fit]], held_out[held])
+    asked = success(held_out, quality[train], predict(train, difficulty, test))
+    correlation = float(np.corrcoef(held_out, difficulty)[0, 1])
+    note = (
+        f"latent difficulty from all {len(outcomes.models)} models of the training rows; predicted and fitted "
+        f"correlate at {correlation:.2f} out of fold"
+    )
+    return expected, asked, note
 
 
 def no_signal(outcomes: Outcomes) -> Section:

@@ -261,3 +261,15 @@ def success(predicted: Floats, outcomes: Floats, asked: Floats) -> Floats:
         fit = LogisticRegression(C=1.0).fit(value, label, sample_weight=weight)
         curves[:, model] = fit.predict_proba(asked[:, None])[:, 1]
     return curves
+
+
+def success_at(level: NDArray[np.str_], outcomes: Floats, asked: NDArray[np.str_], prior: float) -> Floats:
+    """P(success) of each model (asked, models) by a declared level alone: its mean there, drawn to its own mean.
+
+    ``level`` belongs to the outcomes (rows, models), all tried; the mean of all levels counts as ``prior`` tasks."""
+    mean = outcomes.mean(0)
+    rates = np.tile(mean, (len(asked), 1))
+    for name in np.unique(asked):
+        theirs = outcomes[level == name]
+        rates[asked == name] = (theirs.sum(0) + prior * mean) / (len(theirs) + prior)
+    return rates

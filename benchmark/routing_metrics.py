@@ -114,22 +114,47 @@ def one_hot(chosen: Integers, models: int) -> Floats:
     return np.eye(models)[chosen]
 
 
-def cheapest_price(expected: Floats, quality: Floats, energy: Floats, floor: float) -> float | None:
-    """The price of energy at which the choices cost least with realised quality at ``floor`` or above; None if none."""
+@dataclass(frozen=True)
+class Blend:
+    """Two prices of energy: a ``part`` of the tasks is chosen for at ``other``, the rest at ``price``."""
+
+    price: float
+    other: float
+    part: float
+
+    def shares(self, expected: Floats, energy: Floats) -> Floats:
+        """With what probability each model gets each task (tasks, models)."""
+        models = energy.shape[1]
+        at_price = one_hot(choices(expected, energy, self.price), models)
+        at_other = one_hot(choices(expected, energy, self.other), models)
+        return (1 - self.part) * at_price + self.part * at_other
+
+
+def cheapest_blend(expected: Floats, quality: Floats, energy: Floats, floor: float) -> Blend | None:
+    """The blend whose choices cost least with realised quality at ``floor`` or above; None where no price reaches it.
+
+    A static mix may blend two models to stand just on the floor, so a router may blend two prices."""
     unit = float(energy.mean())
-    best: tuple[float, float] | None = None
+    points: dict[tuple[float, float], float] = {}
     for price in [0.0, *np.geomspace(1e-5, 10, 200)]:
-        share = one_hot(choices(expected, energy, price / unit), energy.shape[1])
-        got = realised(share, quality, energy, 0)
-        if got.quality >= floor and (best is None or got.energy < best[0]):
-            best = (got.energy, price / unit)
-    return None if best is None else best[1]
+        got = realised(one_hot(choices(expected, energy, price / unit), energy.shape[1]), quality, energy, 0)
+        points.setdefault((got.quality, got.energy), price / unit)
+    found: tuple[float, Blend] | None = None
+    for (able, cost), price in points.items():
+        if able < floor:
+            continue
+        for (other, saving), second in points.items():
+            part = 1.0 if other >= floor else (able - floor) / (able - other)
+            blended = (1 - part) * cost + part * saving
+            if found is None or blended < found[0] - 1e-12:
+                found = blended, Blend(price, second, part)
+    return None if found is None else found[1]
 
 
 def oracle(quality: Floats, energy: Floats, floor: float) -> Floats:
     """Shares (tasks, models) of a router that knows every outcome: the cheapest that holds quality at ``floor``."""
-    price = cheapest_price(quality, quality, energy, floor)
-    return one_hot(choices(quality, energy, 0.0 if price is None else price), energy.shape[1])
+    blend = cheapest_blend(quality, quality, energy, floor)
+    return (blend or Blend(0.0, 0.0, 0.0)).shares(quality, energy)
 
 
 def bootstrap(

@@ -17,6 +17,7 @@ from benchmark.routing_fit import (
     logistic,
     out_of_fold,
     success,
+    success_at,
 )
 from benchmark.routing_metrics import Floats, pair_curve
 from ecoroute_mcp import wording
@@ -102,6 +103,14 @@ def test_success_is_calibrated_per_model() -> None:
     assert found[:, 0] == pytest.approx(logistic(1.5 - 2 * np.array([-1.0, 0.0, 1.0])), abs=0.04)
     assert found[:, 1].tolist() == [1, 1, 1]
     assert found[:, 2].tolist() == [0, 0, 0]
+
+
+def test_success_at_a_level_is_drawn_to_the_models_own_mean() -> None:
+    level = np.array(["easy", "easy", "hard", "hard"])
+    outcomes = np.array([[1.0, 1.0], [1.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
+    found = success_at(level, outcomes, np.array(["hard", "easy", "never seen"]), 2.0)
+    # Means 0.75 and 0.25 count as two tasks more beside the two of the level.
+    assert found == pytest.approx(np.array([[2.5 / 4, 0.5 / 4], [3.5 / 4, 1.5 / 4], [0.75, 0.25]]))
 
 
 def test_benefit_goes_over_topics_where_they_are_known() -> None:

@@ -7,11 +7,10 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmark.routing_metrics import (
+    Blend,
     PairCurve,
     bootstrap,
-    cheapest_price,
-    choices,
-    one_hot,
+    cheapest_blend,
     oracle,
     pair_curve,
     realised,
@@ -68,15 +67,29 @@ def test_the_static_mix_uses_as_much_of_the_cheap_model_as_the_floor_allows() ->
         static_mix(QUALITY, ENERGY, 1.1)
 
 
+EXPECTED = np.array([[1.0, 0.9], [1.0, 0.4], [1.0, 0.2], [1.0, 0.1]])
+
+
 def test_the_router_and_the_oracle_save_beyond_the_mix() -> None:
-    expected = np.array([[1.0, 0.9], [1.0, 0.4], [1.0, 0.2], [1.0, 0.1]])
-    price = cheapest_price(expected, QUALITY, ENERGY, 1.0)
-    assert price is not None
-    got = realised(one_hot(choices(expected, ENERGY, price), 2), QUALITY, ENERGY, 0)
+    # The cheap model is right for the first two; the expectation says so of the first alone.
+    blend = cheapest_blend(EXPECTED, QUALITY, ENERGY, 1.0)
+    assert blend is not None
+    got = realised(blend.shares(EXPECTED, ENERGY), QUALITY, ENERGY, 0)
     assert (got.quality, got.energy, got.under_served) == (1.0, 6.0, 0.0)
     perfect = realised(oracle(QUALITY, ENERGY, 1.0), QUALITY, ENERGY, 0)
     assert (1 - got.energy / 10, 1 - perfect.energy / 10) == pytest.approx((0.4, 0.4))
-    assert cheapest_price(expected, QUALITY, ENERGY, 1.01) is None
+    assert cheapest_blend(EXPECTED, QUALITY, ENERGY, 1.01) is None
+
+
+def test_a_router_blends_two_prices_to_stand_on_the_floor() -> None:
+    # Quality 1 at 6 J and 0.75 at 4 J: a floor of 0.9 lies two fifths of the way.
+    blend = cheapest_blend(EXPECTED, QUALITY, ENERGY, 0.9)
+    assert blend is not None
+    got = realised(blend.shares(EXPECTED, ENERGY), QUALITY, ENERGY, 0)
+    assert (got.quality, got.energy, got.under_served) == pytest.approx((0.9, 5.2, 0.1))
+    assert blend.shares(EXPECTED, ENERGY).sum(1).tolist() == pytest.approx([1] * 4)
+    assert blend.part == pytest.approx(0.4)
+    assert cheapest_blend(EXPECTED, QUALITY, ENERGY, 0.4) == Blend(blend.other, blend.other, 1.0)
 
 
 def test_the_bootstrap_draws_whole_groups() -> None:

@@ -146,12 +146,40 @@ def test_the_declared_kind_beats_always_best(tmp_path: Path) -> None:
     assert opus[2] == pytest.approx(0.003 * 2_919)
 
 
+def test_a_task_with_nothing_to_read_gets_the_mix() -> None:
+    quality = np.tile([[1.0, 1.0], [1.0, 0.0]], (100, 1))
+    energy = np.tile(np.array([10.0, 1.0]), (200, 1))
+    groups = np.array([str(row) for row in range(200)])
+    silent = np.arange(200) < 50
+    known = Bench(quality, energy, quality, groups)
+    point = operate(1.0, known, Bench(quality, energy, quality, groups, silent), 0)
+    assert not point.fell_back
+    assert point.router[silent].tolist() == point.mix[silent].tolist() == [[1.0, 0.0]] * 50
+    assert point.router[50:52].tolist() == [[0.0, 1.0], [1.0, 0.0]]
+
+
 def test_earlier_contests_choose_for_later_ones(tmp_path: Path) -> None:
-    whole, text_alone = routing_eval.later_contests(routing.read_livecode(livecode_folder(tmp_path)))
-    assert "120 tasks before, 30 after" in whole.method
-    assert [bar.name for bar in whole.bars] == ["Lift@98", "Lift@98, lower bound", "Lift@99", "Lift@99, lower bound"]
-    assert [row[0] for row in whole.rows[:5]] == list(routing_eval.QUALITIES)
+    declared, nothing, apart, text_alone = routing_eval.later_contests(routing.read_livecode(livecode_folder(tmp_path)))
+    assert "The difficulty is declared" in declared.method
+    assert "120 tasks before, 30 after" in declared.method
+    assert [bar.name for bar in declared.bars] == ["Lift@98", "Lift@98, lower bound", "Lift@99", "Lift@99, lower bound"]
+    for section in (declared, nothing, apart):
+        assert [row[0] for row in section.rows[:5]] == list(routing_eval.QUALITIES)
+    assert not nothing.bars
+    assert not apart.bars
+    assert declared.notes == ("tasks before and after by level: easy 60 and 15, hard 60 and 15",)
     assert "among the 3 models" in text_alone.method
+
+
+def test_a_models_own_efforts_can_take_the_whole_published_range() -> None:
+    names = ("O4-Mini (Low)", "O4-Mini (Medium)", "O4-Mini (High)", "GPT-4O-mini-2024-07-18", "nobody")
+    ladder, own = (routing.livecode_j(names, 2, own_range=wide)[1] for wide in (False, True))
+    assert own[1] == ladder[1]
+    assert own[3] == ladder[3]
+    assert own[2] / own[0] == pytest.approx(12.66 / 1.734)
+    assert own[1] / own[0] == pytest.approx(own[2] / own[1])
+    assert ladder[2] / ladder[0] == pytest.approx(7.7 / 2.85)
+    assert np.isnan([ladder[4], own[4]]).all()
 
 
 def test_the_report_puts_the_bars_first_and_marks_what_is_missed() -> None:
