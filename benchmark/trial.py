@@ -267,6 +267,16 @@ def dump(trial: Trial) -> bytes:
     return _TRIAL.dump_json(trial) + b"\n"
 
 
+def parse(line: bytes) -> Trial:
+    """What :func:`dump` wrote. Raises EcoRouteError, naming the field, for a line that is not a trial."""
+    try:
+        return _TRIAL.validate_json(line, extra="forbid")
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise EcoRouteError(f"not a trial ({where}: {first['msg']})") from error
+
+
 def read(path: Path) -> Rows:
     """Every complete line of a file. Raises EcoRouteError, naming file and line, for a line that is not a trial."""
     try:
@@ -278,11 +288,9 @@ def read(path: Path) -> Rows:
     keys: set[str] = set()
     for number, line in enumerate(whole.split(b"\n") if whole else (), start=1):
         try:
-            trial = _TRIAL.validate_json(line, extra="forbid")
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise EcoRouteError(f"{path}, line {number}: not a trial ({where}: {first['msg']})") from error
+            trial = parse(line)
+        except EcoRouteError as error:
+            raise EcoRouteError(f"{path}, line {number}: {error}") from error
         if isinstance(trial, Measured):
             if trial.config.key in keys:
                 raise EcoRouteError(

@@ -30,6 +30,7 @@ from benchmark.trial import (
     Window,
     configs_from,
     dump,
+    parse,
     read,
     read_all,
 )
@@ -262,3 +263,10 @@ def test_polled_against_counted_energy_is_a_median_of_sizes() -> None:
     ]
     trial = replace(measured(), decode=Phase.of(windows))
     assert summary.medians([Rows(trials=(trial,))]).counter_against_polled == pytest.approx(0.02)
+
+
+def test_a_line_reads_back_as_the_trial_it_is_and_any_other_is_refused() -> None:
+    for trial in (measured(), Rejected(config=CONFIG, at=NOW, reason="too hot")):
+        assert parse(dump(trial)) == trial
+    with pytest.raises(EcoRouteError, match=r"^not a trial \(rejected\.reason: Field required\)$"):
+        parse(b'{"outcome": "rejected", "config": %s, "at": "2026-11-21T10:00:00Z"}' % CONFIG.key.encode())
