@@ -1,4 +1,5 @@
-"""Stopping in good order: the first SIGINT or SIGTERM ends the running trial, and its row is still written."""
+"""Stopping in good order: SIGINT or SIGTERM ends the running trial, the first or the second as is chosen, and its row is
+still written."""
 
 from __future__ import annotations
 
@@ -9,13 +10,16 @@ from types import FrameType, TracebackType
 
 
 class Interruption:
-    """Receives the signals while it is entered. Within :meth:`admitted` the first raises KeyboardInterrupt; elsewhere
-    it is remembered in ``asked``. Later ones do nothing: what is left to do takes no time."""
+    """Receives the signals while it is entered; the first is remembered in ``asked``.
+
+    Within :meth:`admitted` the signal of that number, ``breaking``, raises KeyboardInterrupt. Later ones do nothing:
+    what is left to do takes no time. With ``breaking`` 2 the first lets a trial end."""
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-    def __init__(self) -> None:
+    def __init__(self, breaking: int = 1) -> None:
         self.asked: int | None = None
+        self._until_breaking = breaking
         self._admitting = False
 
     def __enter__(self) -> Interruption:
@@ -31,15 +35,16 @@ class Interruption:
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.asked is None:
             self.asked = number
-            if self._admitting:
-                raise KeyboardInterrupt
+        self._until_breaking -= 1
+        if self._until_breaking == 0 and self._admitting:
+            raise KeyboardInterrupt
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
-        """Where an interrupt may break in at any point. Raises KeyboardInterrupt at once if one was asked for."""
+        """Where an interrupt may break in at any point. Raises KeyboardInterrupt at once if one has come."""
         self._admitting = True
         try:
-            if self.asked is not None:
+            if self._until_breaking <= 0:
                 raise KeyboardInterrupt
             yield
         finally:

@@ -244,6 +244,21 @@ def test_a_signal_breaks_into_a_trial_and_nothing_else() -> None:
         signal.raise_signal(signal.SIGINT)  # as it was before
 
 
+@pytest.mark.usefixtures("interruptible")
+def test_where_the_second_signal_breaks_in_the_first_lets_a_trial_end() -> None:
+    reached = []
+    with Interruption(breaking=2) as interruption:
+        with interruption.admitted():
+            signal.raise_signal(signal.SIGTERM)
+            reached.append(interruption.asked)
+        with pytest.raises(KeyboardInterrupt), interruption.admitted():
+            signal.raise_signal(signal.SIGINT)
+            reached.append(signal.SIGINT)
+        assert (reached, interruption.status) == ([signal.SIGTERM], 143)
+        with pytest.raises(KeyboardInterrupt), interruption.admitted():
+            raise AssertionError("a trial began after the signal")
+
+
 @pytest.mark.slow
 def test_ctrl_c_leaves_a_row_and_the_same_command_goes_on(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="needs torch: pip install '.[benchmark]'")
