@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import platform
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -64,17 +65,23 @@ def seconds(text: str) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Session:
-    """What all trials of a run share: where rows go, how energy is read, and what real weights are judged by.
+class Instruments:
+    """How energy is read, and what real weights are judged by.
 
     A kind of device without a meter has its reason in ``no_energy``."""
 
-    log: Log
     meters: Mapping[DeviceKind, Meter]
     no_energy: Mapping[DeviceKind, str] = field(default_factory=dict)
     guard: Guard = field(default_factory=Guard)
     text: quality.Text = field(default_factory=quality.default_text)
     tasks: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session(Instruments):
+    """What all trials of a run share: the instruments, and where rows go."""
+
+    log: Log
 
 
 def run(
@@ -93,7 +100,7 @@ def run(
     for kind in {entry.config.device for entry in schedule.left if entry.config.endpoint is None}:
         if kind in session.meters:
             session.meters[kind].check_alone()
-    bench = _Bench(session)
+    bench = Bench(session)
     try:
         while (entry := schedule.take()) is not None:
             config = entry.config
@@ -115,11 +122,16 @@ def run(
     return len(schedule.left)
 
 
-class _Bench:
-    """One loaded model, and what is known of the machine."""
+class Bench:
+    """One loaded model, and what is known of the machine. ``loaded`` hears the seconds that loading a model took.
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    ``broken`` is set once an error came from torch: whatever is measured after it in this process is not to be trusted
+    where the device's context or its memory has suffered."""
+
+    def __init__(self, instruments: Instruments, loaded: Callable[[float], None] = lambda seconds: None) -> None:
+        self._instruments = instruments
+        self._heard = loaded
+        self.broken = False
         self._engine: Any = None
         self._loaded: TrialConfig | None = None
         self._judged: Quality | None = None
@@ -128,35 +140,41 @@ class _Bench:
         self._copy_gb_per_s: float | None = None
 
     def trial(self, config: TrialConfig) -> Trial:
-        session = self._session
+        instruments = self._instruments
         try:
             self._load(config)
             measured = measure(
                 config,
                 self._engine,
-                meter=session.meters.get(config.device),
-                guard=session.guard,
+                meter=instruments.meters.get(config.device),
+                guard=instruments.guard,
                 software={"python": platform.python_version(), **(self._software or {})},
                 copy_gb_per_s=self._copy_gb_per_s if config.device == "cuda" and config.endpoint is None else None,
                 quality=self._judged,
-                no_energy=session.no_energy.get(config.device),
+                no_energy=instruments.no_energy.get(config.device),
             )
             return replace(measured, unavailable=measured.unavailable | self._unjudged)
         except EcoRouteError as error:
             return rejected(config, str(error))
         except RuntimeError as error:  # torch's own failures, out of memory among them
+            self.broken = True
             return rejected(config, f"{type(error).__name__}: {error}")
 
     def _load(self, config: TrialConfig) -> None:
         if self._engine is not None and self._loaded is not None and loads_alike(self._loaded, config):
             return
         self.close()
+        begin_s = time.monotonic()
         if config.endpoint is not None:
             from benchmark.endpoint import Endpoint
 
             self._engine, self._loaded = Endpoint(config), config
             self._software = self._engine.software
-            return
+        else:
+            self._load_here(config)
+        self._heard(time.monotonic() - begin_s)
+
+    def _load_here(self, config: TrialConfig) -> None:
         from benchmark import engine as engines
 
         self._software = engines.software()
@@ -167,8 +185,8 @@ class _Bench:
             self._judge()
 
     def _judge(self) -> None:
-        judged = quality.judge(self._engine, self._session.text)
-        if self._session.tasks:
+        judged = quality.judge(self._engine, self._instruments.text)
+        if self._instruments.tasks:
             try:
                 score = tasks.judge(self._engine)
             except EcoRouteError as error:  # code cannot be run locked in here: the text alone is judged
