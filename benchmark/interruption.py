@@ -1,5 +1,5 @@
-"""Stopping in good order: SIGINT or SIGTERM ends the running trial, the first or the second as is chosen, and its row is
-still written."""
+"""Stopping in good order: SIGINT or SIGTERM ends the running trial, the first or the second as is chosen, and its row
+is still written."""
 
 from __future__ import annotations
 
