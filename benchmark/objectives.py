@@ -138,20 +138,52 @@ class Objectives:
 
         Raises NoFigure where one of them is not known."""
         ground, quality, axis = self._quality(row)
-        read, made = row.prefill, row.decode
-        reads = row.config.prompt_tokens / row.config.generated_tokens
-        makes = (row.config.generated_tokens - 1) / row.config.generated_tokens
-        seconds = reads / read.tokens_per_s.mean + makes / made.tokens_per_s.mean
-        speed_sd = math.hypot(self.noise.speed, _of_mean(made.tokens_per_s))
-        axes, values, sds = [axis, SPEED], [quality, 1 / seconds], [0.0, speed_sd]
+        axes, values, sds = [axis, SPEED], [quality, self.tokens_per_s(row)], [0.0, self.speed_sd(row)]
         carbon_g = None
         if energy:
-            carbon_g = self._carbon_g(row, reads, makes, seconds)
-            joules_sd = math.hypot(self.noise.energy, _of_mean(_joules(made, row)))
-            axes, values, sds = [CARBON, *axes], [carbon_g.mid, *values], [joules_sd, *sds]
+            carbon_g = self.carbon_g(row)
+            axes, values, sds = [CARBON, *axes], [carbon_g.mid, *values], [self.energy_sd(row), *sds]
         return Point(
             row=row, ground=ground, axes=tuple(axes), values=tuple(values), sds=tuple(sds), carbon_g=carbon_g
         )  # fmt: skip
+
+    def tokens_per_s(self, row: Measured) -> float:
+        """Generated tokens per second of all sequences together, reading the prompts included."""
+        return 1 / _s_per_token(row)
+
+    def energy_j(self, row: Measured) -> Estimate:
+        """Gross joules of the device per generated token, with that token's share of reading the prompt.
+
+        Raises NoFigure where no energy was read."""
+        reads, makes = _shares(row)
+        return estimate(_joules(row.prefill, row)).scaled(reads) + estimate(_joules(row.decode, row)).scaled(makes)
+
+    def carbon_g(self, row: Measured) -> Estimate:
+        """SCI in grams per generated token, with that token's share of reading the prompt.
+
+        Raises NoFigure where no energy was read, or where the device is not in data/devices.csv."""
+        device = self._devices.get(row.machine.name)
+        if device is None:
+            raise NoFigure(
+                f"no row of data/devices.csv has {row.machine.name!r} among its nvml_names, which its embodied carbon "
+                "needs: add it there"
+            )
+        to_kwh = self._method.facility_factor(self._here, local=True).scaled(1 / JOULES_PER_KWH)
+        return sci_g(
+            energy_kwh=self.energy_j(row) * to_kwh,
+            intensity_g_per_kwh=self.zone.intensity_g_per_kwh,
+            embodied_g=self._method.embodied_g_per_device_s(device, local=True).scaled(_s_per_token(row)),
+        )
+
+    def energy_sd(self, row: Measured) -> float:
+        """The doubt of a comparison by joules or grams: a standard deviation, as a share of the figure.
+
+        Raises NoFigure where no energy was read."""
+        return math.hypot(self.noise.energy, _of_mean(_joules(row.decode, row)))
+
+    def speed_sd(self, row: Measured) -> float:
+        """The doubt of a comparison by speed: a standard deviation, as a share of the figure."""
+        return math.hypot(self.noise.speed, _of_mean(row.decode.tokens_per_s))
 
     def _quality(self, row: Measured) -> tuple[Ground, float, Axis]:
         device = row.machine.name
@@ -164,20 +196,16 @@ class Objectives:
             raise NoFigure(f"{row.config.model} has {row.weights.source} weights, and so no bits per byte")
         return Ground(device=device, quality=f"text {row.quality.text_sha256}"), row.quality.bits_per_byte, BITS
 
-    def _carbon_g(self, row: Measured, reads: float, makes: float, seconds: float) -> Estimate:
-        device = self._devices.get(row.machine.name)
-        if device is None:
-            raise NoFigure(
-                f"no row of data/devices.csv has {row.machine.name!r} among its nvml_names, which its embodied carbon "
-                "needs: add it there"
-            )
-        joules = estimate(_joules(row.prefill, row)).scaled(reads) + estimate(_joules(row.decode, row)).scaled(makes)
-        to_kwh = self._method.facility_factor(self._here, local=True).scaled(1 / JOULES_PER_KWH)
-        return sci_g(
-            energy_kwh=joules * to_kwh,
-            intensity_g_per_kwh=self.zone.intensity_g_per_kwh,
-            embodied_g=self._method.embodied_g_per_device_s(device, local=True).scaled(seconds),
-        )
+
+def _shares(row: Measured) -> tuple[float, float]:
+    """Tokens read, and tokens made by a decode step, for each generated token: prefill makes the first."""
+    config = row.config
+    return config.prompt_tokens / config.generated_tokens, (config.generated_tokens - 1) / config.generated_tokens
+
+
+def _s_per_token(row: Measured) -> float:
+    reads, makes = _shares(row)
+    return reads / row.prefill.tokens_per_s.mean + makes / row.decode.tokens_per_s.mean
 
 
 def _joules(phase: Phase, row: Measured) -> Spread:
