@@ -39,7 +39,8 @@ def divide(allowed: Iterable[int], root: Path = Path("/")) -> Division:
     small = frozenset(core for core in usable if able[core] < SMALL_SHARE * fastest)
     if not small:
         return Division(why=f"all {len(usable)} cores are of one kind by their {by}")
-    why = f"cores {spelled(small)} have at most {max(able[core] for core in small) / fastest:.0%} of the fastest one's {by}"
+    share = max(able[core] for core in small) / fastest
+    why = f"cores {spelled(small)} have at most {share:.0%} of the fastest one's {by}"
     return Division(controller=small, trials=usable - small, why=why)
 
 
