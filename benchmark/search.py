@@ -3,7 +3,7 @@
 **Strategies.** ``grid`` takes every candidate in order. ``random`` draws by a seed. ``tpe`` is Optuna's multi-objective
 tree-structured Parzen estimator after :data:`TPE_FROM` random draws. ``auto`` takes the corners of the grid (for every
 combination of first and last value of every axis the candidate nearest to it), those first that the energy law expects
-furthest forward; then draws at random, where each further front that the law expects has half the chance of the one
+furthest forward; then draws at random, where each further front that the law expects has a quarter of the chance of
 before it; and from :data:`TPE_FROM` points on follows TPE. What the law expects orders the tries, no result.
 
 **The study** is an Optuna study in an SQL database: SQLite by default, PostgreSQL for several machines. There is one for
@@ -50,6 +50,8 @@ GRACE_S = 60
 RETRY_S = (0.5, 1.0, 2.0, 5.0)
 """Pauses between attempts to reach a database; the last is repeated."""
 
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
 CONFIG, REJECTED, WITHDRAWN, STRATEGY, WORKER = "config", "rejected", "withdrawn", "strategy", "worker"
 """Names of what a trial of the study carries."""
 
@@ -90,7 +92,7 @@ class Chooser:
     def _drawn(self, free: Sequence[int]) -> int:
         if self._strategy != "auto":
             return self._chance.choice(free)
-        return self._chance.choices(free, weights=[2.0 ** -self._expected[index] for index in free])[0]
+        return self._chance.choices(free, weights=[4.0 ** -self._expected[index] for index in free])[0]
 
     def _corner_indices(self) -> list[int]:
         width = len(self._places[0]) if self._places else 0
@@ -179,7 +181,6 @@ class Search:
         self._say, self._stop = say, stop
         self._heartbeat_s = heartbeat_s
         self._choices = {axis: sorted({setting(config, axis) for config in self.configs}) for axis in AXES.values()}
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._reaps_from = 0.0
         self._storage = self._opened(storage, grace_s)
         self._study: optuna.Study = self._patiently(
