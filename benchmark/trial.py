@@ -267,14 +267,17 @@ def dump(trial: Trial) -> bytes:
     return _TRIAL.dump_json(trial) + b"\n"
 
 
+def _first(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+
+
 def parse(line: bytes) -> Trial:
     """What :func:`dump` wrote. Raises EcoRouteError, naming the field, for a line that is not a trial."""
     try:
         return _TRIAL.validate_json(line, extra="forbid")
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise EcoRouteError(f"not a trial ({where}: {first['msg']})") from error
+        raise EcoRouteError(f"not a trial ({_first(error)})") from error
 
 
 def read(path: Path) -> Rows:
@@ -358,6 +361,14 @@ class Log:
             self._done.add(trial.config.key)
 
 
+def config_of(key: bytes) -> TrialConfig:
+    """The configuration of a :attr:`TrialConfig.key`. Raises EcoRouteError for any other text."""
+    try:
+        return TypeAdapter(TrialConfig).validate_json(key, extra="forbid")
+    except ValidationError as error:
+        raise EcoRouteError(f"not a configuration ({_first(error)})") from error
+
+
 def configs_from(path: Path) -> list[TrialConfig]:
     """Configurations from a JSON file: a list of objects with the fields of TrialConfig. Unknown fields are refused."""
     try:
@@ -366,6 +377,4 @@ def configs_from(path: Path) -> list[TrialConfig]:
     except (OSError, json.JSONDecodeError) as error:
         raise EcoRouteError(f"cannot read configurations from {path}: {error}") from error
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise EcoRouteError(f"{path}: {where}: {first['msg']}") from error
+        raise EcoRouteError(f"{path}: {_first(error)}") from error
