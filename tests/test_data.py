@@ -89,6 +89,8 @@ def test_every_source_is_cited_by_some_row(catalogue: Catalogue) -> None:
     cited = {name for table in TABLES for row in getattr(catalogue, table) for name in cited_sources(row)}
     lines = [line for line in (DATA / "quality_scores.csv").read_text("utf-8").splitlines() if not line.startswith("#")]
     scored = {source_id(row["file"]) for row in csv.DictReader(lines)}
+    lines = [line for line in (DATA / "shape_quality.csv").read_text("utf-8").splitlines() if not line.startswith("#")]
+    scored |= {row["source"] for row in csv.DictReader(lines)}
     assert {source.id for source in catalogue.sources} - cited - scored == {"caller", *cascade.SOURCES}
 
 
