@@ -162,21 +162,24 @@ class Objectives:
         """SCI in grams per generated token, with that token's share of reading the prompt.
 
         Raises NoFigure where no energy was read, or where the device is not in data/devices.csv."""
-        device = self._devices.get(row.machine.name)
-        if device is None:
-            raise NoFigure(
-                f"no row of data/devices.csv has {row.machine.name!r} among its nvml_names, which its embodied carbon "
-                "needs: add it there"
-            )
         to_kwh = self._method.facility_factor(self._here, local=True).scaled(1 / JOULES_PER_KWH)
         return sci_g(
             energy_kwh=self.energy_j(row) * to_kwh,
             intensity_g_per_kwh=self.zone.intensity_g_per_kwh,
-            embodied_g=self._method.embodied_g_per_device_s(device, local=True).scaled(_s_per_token(row)),
+            embodied_g=self._embodied_g(row),
         )
 
+    def carbon_sd(self, row: Measured) -> float:
+        """The doubt of a comparison by grams: a standard deviation, as a share of them. Operational carbon is as
+        doubtful as the joules and embodied carbon as the speed; the two add end to end, since a slow occasion raises
+        both.
+
+        Raises NoFigure as :meth:`carbon_g` does."""
+        embodied = self._embodied_g(row).mid / self.carbon_g(row).mid
+        return (1 - embodied) * self.energy_sd(row) + embodied * self.speed_sd(row)
+
     def energy_sd(self, row: Measured) -> float:
-        """The doubt of a comparison by joules or grams: a standard deviation, as a share of the figure.
+        """The doubt of a comparison by joules: a standard deviation, as a share of the figure.
 
         Raises NoFigure where no energy was read."""
         return math.hypot(self.noise.energy, _of_mean(_joules(row.decode, row)))
@@ -184,6 +187,15 @@ class Objectives:
     def speed_sd(self, row: Measured) -> float:
         """The doubt of a comparison by speed: a standard deviation, as a share of the figure."""
         return math.hypot(self.noise.speed, _of_mean(row.decode.tokens_per_s))
+
+    def _embodied_g(self, row: Measured) -> Estimate:
+        device = self._devices.get(row.machine.name)
+        if device is None:
+            raise NoFigure(
+                f"no row of data/devices.csv has {row.machine.name!r} among its nvml_names, which its embodied carbon "
+                "needs: add it there"
+            )
+        return self._method.embodied_g_per_device_s(device, local=True).scaled(_s_per_token(row))
 
     def _quality(self, row: Measured) -> tuple[Ground, float, Axis]:
         device = row.machine.name
