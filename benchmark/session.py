@@ -143,11 +143,11 @@ def place(device: plan.Device, output: Path | None) -> Place:
     if output is not None:
         return Place(path=output, own=_all_own(device, [trial.read(output)]))
     folder = measurements()
-    slug = device.kind if device.uuid is None else _slug(device.name)
-    path = folder / f"{slug}.jsonl"
+    stem = device.kind if device.uuid is None else slug(device.name)
+    path = folder / f"{stem}.jsonl"
     if any(not _own(row, device) for row in trial.read(path).measured):
-        mark = _slug(device.name) if device.uuid is None else device.uuid.partition("-")[2][:8]
-        path = folder / f"{slug}-{mark}.jsonl"
+        mark = slug(device.name) if device.uuid is None else device.uuid.partition("-")[2][:8]
+        path = folder / f"{stem}-{mark}.jsonl"
     return Place(path=path, own=_all_own(device, trial.read_all(folder)))
 
 
@@ -160,7 +160,8 @@ def measurements() -> Path:
     return user_data_path("ecoroute", appauthor=False) / "measurements"
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
+    """A device's name for a file."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower().removeprefix("nvidia ")).strip("-")
 
 
@@ -190,12 +191,12 @@ def sweep_options(parser: argparse.ArgumentParser) -> None:
         help="tokens generated for each prompt (default: 256; 64 on a CPU and with unified memory)",
     )
     parser.add_argument("--memory", metavar="GB", type=float, help="memory to plan with, instead of what is found")
-    _shared_options(parser, budget=BUDGET)
+    shared_options(parser, budget=BUDGET)
 
 
 def sweep_run(arguments: argparse.Namespace) -> int:
     """Plan and measure. Returns the exit status."""
-    return _in_good_order(lambda interruption: _sweep(arguments, interruption))
+    return in_good_order(lambda interruption: _sweep(arguments, interruption))
 
 
 def _sweep(arguments: argparse.Namespace, interruption: Interruption) -> int:
@@ -210,11 +211,11 @@ def _sweep(arguments: argparse.Namespace, interruption: Interruption) -> int:
             models,
             plan.Speed.of(device, target.own),
             generated_tokens=arguments.generated,
-            quantised=device.kind == "cuda" and _installed("bitsandbytes"),
-            tasks=_tasks(arguments, device),
+            quantised=device.kind == "cuda" and installed("bitsandbytes"),
+            tasks=with_tasks(arguments, device),
         ).without(row.config.key for row in target.own)
     for notice in machine.notices:
-        _say(notice)
+        say(notice)
     if arguments.plan:
         if arguments.json:
             print(json.dumps(document(found, target, budget_s), indent=2))
@@ -309,10 +310,11 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--eager", action="store_true", help="run the decode step without CUDA graphs")
     parser.add_argument("--configs", type=Path, metavar="FILE", help="JSON list of configurations, instead of a grid")
-    _shared_options(parser, budget=None)
+    shared_options(parser, budget=None)
 
 
-def _shared_options(parser: argparse.ArgumentParser, budget: str | None) -> None:
+def shared_options(parser: argparse.ArgumentParser, budget: str | None) -> None:
+    """The options of every command that measures; ``budget`` is the default."""
     parser.add_argument(
         "--budget", default=budget, metavar="TIME",
         help=f"time for all trials, such as 30m or 4h (default: {budget or 'no limit'})",
@@ -332,7 +334,7 @@ def _shared_options(parser: argparse.ArgumentParser, budget: str | None) -> None
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure a grid. Returns the exit status."""
-    return _in_good_order(lambda interruption: _run(arguments, interruption))
+    return in_good_order(lambda interruption: _run(arguments, interruption))
 
 
 def _run(arguments: argparse.Namespace, interruption: Interruption) -> int:
@@ -361,11 +363,11 @@ def _run(arguments: argparse.Namespace, interruption: Interruption) -> int:
         target = place(device, arguments.output)
         done = {row.config.key for row in target.own}
         speed = plan.Speed.of(device, target.own)
-        tasks = _tasks(arguments, device)
-        entries = [_entry(config, speed, tasks) for config in configs if config.key not in done]
+        tasks = with_tasks(arguments, device)
+        entries = [estimated(config, speed, tasks) for config in configs if config.key not in done]
     for machine in machines:
         for notice in machine.notices:
-            _say(notice)
+            say(notice)
     return _measure(arguments, interruption, entries, target, machines, budget_s)
 
 
@@ -377,7 +379,8 @@ def _precisions(arguments: argparse.Namespace, device: plan.Device) -> list[tria
     return ["as-served"]
 
 
-def _entry(config: trial.TrialConfig, speed: plan.Speed, tasks: bool) -> plan.Entry:
+def estimated(config: trial.TrialConfig, speed: plan.Speed, tasks: bool) -> plan.Entry:
+    """A configuration with its memory and time, as far as these can be told."""
     try:
         shape = None if config.endpoint else plan.shape_of(config.model)
     except EcoRouteError:
@@ -389,18 +392,20 @@ def _entry(config: trial.TrialConfig, speed: plan.Speed, tasks: bool) -> plan.En
 # -- what both share
 
 
-def _in_good_order(work: Callable[[Interruption], int]) -> int:
-    with Interruption() as interruption:
+def in_good_order(work: Callable[[Interruption], int], breaking: int = 1) -> int:
+    """Run a command that signals may stop, :class:`Interruption`'s ``breaking`` one at once. Returns its status."""
+    with Interruption(breaking) as interruption:
         try:
             return work(interruption)
         except KeyboardInterrupt:
             by = f" by {signal.Signals(interruption.asked).name}" if interruption.asked else ""
-            _say(f"interrupted{by}: what was measured is on file, and the same command goes on from there")
+            say(f"interrupted{by}: what was measured is on file, and the same command goes on from there")
             return interruption.status
 
 
-def _check_installed() -> None:
-    missing = [name for name in ("torch", "transformers") if not _installed(name)]
+def check_installed() -> None:
+    """Raises EcoRouteError where what measuring in a process needs is not installed."""
+    missing = [name for name in ("torch", "transformers") if not installed(name)]
     if missing:
         raise EcoRouteError(
             f"measuring in this process needs {' and '.join(missing)}, which the extra `benchmark` brings: "
@@ -408,11 +413,13 @@ def _check_installed() -> None:
         )
 
 
-def _tasks(arguments: argparse.Namespace, device: plan.Device) -> bool:
+def with_tasks(arguments: argparse.Namespace, device: plan.Device) -> bool:
+    """Whether real weights are to solve coding tasks."""
     return device.kind == "cuda" if arguments.tasks is None else bool(arguments.tasks)
 
 
-def _installed(module: str) -> bool:
+def installed(module: str) -> bool:
+    """Whether a module is there; it is not imported."""
     return importlib.util.find_spec(module) is not None
 
 
@@ -437,23 +444,23 @@ def _measure(
 ) -> int:
     text = quality.text_from(arguments.text) if arguments.text else quality.default_text()
     if any(entry.config.endpoint is None for entry in entries):
-        _check_installed()
+        check_installed()
     with ExitStack() as stack:
         log = stack.enter_context(trial.Log(target.path))
         logger = stack.enter_context(sensors.Logger(arguments.sensors)) if arguments.sensors else None
         if log.torn is not None:
-            _say(f"cut off an incomplete last line of {target.path} ({len(log.torn)} characters)")
+            say(f"cut off an incomplete last line of {target.path} ({len(log.torn)} characters)")
         remaining = {config.key for config in log.remaining(entry.config for entry in entries)}
         unique = {entry.config.key: entry for entry in entries if entry.config.key in remaining}
         schedule = plan.Schedule(list(unique.values()), budget_s)
         total = len(unique)
-        _say(f"{total} trials, about {duration(schedule.left_s())}; rows go to {target.path}")
+        say(f"{total} trials, about {duration(schedule.left_s())}; rows go to {target.path}")
         session = sweep.Session(
             log=log,
             meters={found.device.kind: found.meter for found in machines if found.meter is not None},
             no_energy={found.device.kind: found.no_energy for found in machines if found.no_energy is not None},
             text=text,
-            tasks=_tasks(arguments, machines[0].device),
+            tasks=with_tasks(arguments, machines[0].device),
         )
         columns = (
             SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), _Left(schedule),
@@ -463,9 +470,9 @@ def _measure(
             task = progress.add_task("measuring", total=total)
 
             def started(config: trial.TrialConfig) -> None:
-                progress.update(task, description=_described(config))
+                progress.update(task, description=described(config))
                 if progress.disable:
-                    _say(f"{total - len(schedule.left)}/{total} {_described(config)}")
+                    say(f"{total - len(schedule.left)}/{total} {described(config)}")
 
             def finished(outcome: trial.Trial) -> None:
                 progress.advance(task)
@@ -474,11 +481,11 @@ def _measure(
             left = sweep.run(schedule, session, interruption, started=started, finished=finished)
     if logger is not None:
         lost = f", then failed: {logger.failure}" if logger.failure else ""
-        _say(f"logged {logger.rows} rows of {len(logger.sensors.channels)} sensors to {arguments.sensors}{lost}")
+        say(f"logged {logger.rows} rows of {len(logger.sensors.channels)} sensors to {arguments.sensors}{lost}")
     if left:
-        _say(f"out of time with {left} trials left: the same command goes on from here")
+        say(f"out of time with {left} trials left: the same command goes on from here")
     if not arguments.no_publish:
-        _say(published(target, machines))
+        say(published(target, machines))
     return 0
 
 
@@ -501,7 +508,7 @@ def published(target: Place, machines: Sequence[Machine]) -> str:
 def in_short(outcome: trial.Trial) -> str:
     """A finished trial on one line."""
     if isinstance(outcome, trial.Rejected):
-        return f"{_described(outcome.config)}: rejected: {outcome.reason}"
+        return f"{described(outcome.config)}: rejected: {outcome.reason}"
     figures = summary.line(outcome)
     parts = [f"{figures.decode_tokens_per_s:.1f} tokens/s"]
     if figures.decode_gross_j is not None:
@@ -510,10 +517,11 @@ def in_short(outcome: trial.Trial) -> str:
         parts.append(f"{figures.bandwidth_fraction:.1%} of the bandwidth limit")
     if figures.bits_per_byte is not None:
         parts.append(f"{figures.bits_per_byte:.4f} bits/byte")
-    return f"{_described(outcome.config)}: {', '.join(parts)}" + "".join(f"; {gate}" for gate in outcome.gates_failed)
+    return f"{described(outcome.config)}: {', '.join(parts)}" + "".join(f"; {gate}" for gate in outcome.gates_failed)
 
 
-def _described(config: trial.TrialConfig) -> str:
+def described(config: trial.TrialConfig) -> str:
+    """A configuration for a person, without the folder of its model."""
     return str(config).replace(config.model, _short(config.model), 1)
 
 
@@ -529,5 +537,6 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Tell the user something that is no result."""
     print(text, file=sys.stderr, flush=True)
