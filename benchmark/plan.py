@@ -346,12 +346,20 @@ class Schedule:
 
     def take(self) -> Entry | None:
         """The next trial; None when none fits."""
-        limit_s = self.budget_left_s
-        for position, found in enumerate(self.left):
-            if found.seconds(self._last) * self.pace <= limit_s:
-                self._running = (found, self._last, self._clock())
-                return self.left.pop(position)
+        for found in self.left:
+            if self.fits(found):
+                self.begin(found)
+                return found
         return None
+
+    def fits(self, entry: Entry) -> bool:
+        """Whether a trial should end before the time does."""
+        return entry.seconds(self._last) * self.pace <= self.budget_left_s
+
+    def begin(self, entry: Entry) -> None:
+        """A trial begins, chosen by the schedule or by somebody else; it need not be among those left."""
+        self._running = (entry, self._last, self._clock())
+        self.left = [each for each in self.left if each is not entry]
 
     def finished(self, *, measured: bool) -> None:
         """The trial last taken is over. A rejected one says nothing of the pace, nor that its model is loaded."""
