@@ -130,9 +130,9 @@ class Benefit:
 
     kernel: Kernel = Kernel(reach=2.5)
     noise: float = 9.0
-    topic_noise: float = 2.0
+    topic_noise: float = 0.5
     topic_sharpness: float = 12.0
-    topic_prior: float = 20.0
+    topic_prior: float = 10.0
     own: float = 1.0
 
     def predict(
