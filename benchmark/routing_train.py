@@ -1,8 +1,9 @@
 """Training of the difficulties that the router ships: by kind, and by text where the text says something.
 
 The quality scale and the outcomes meet in the models that stand in both: their fitted abilities are regressed on their
-θ. A kind's difficulty and spread are then the most probable ones given those abilities. Whether a text is read at all,
-and how strongly, is decided in folds that keep a group whole: a reading is shipped only if it explains something there.
+θ. A kind's difficulty and spread are the most probable ones given the abilities of all models. Whether a text is read
+at all, and how strongly, is decided in folds that keep a group whole: a reading is shipped only if it explains
+something there.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.polynomial.hermite_e import hermegauss
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold
@@ -32,9 +32,10 @@ BUCKETS = 4_096
 LEAST_TEXTS = 3
 PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 LEAST_EXPLAINED = 0.05
+DIFFICULTIES = np.linspace(-15, 15, 601)
+MOST_STEPS = 2_000
 FILE = "routing_difficulty.json"
 REPORT = "routing_difficulty.md"
-AUTOCOMPLETE = "code_completion"
 
 
 @dataclass(frozen=True)
@@ -74,20 +75,27 @@ def linked(names: Sequence[str], ability: Floats, known: dict[str, Catalogued]) 
 
 
 def kind_spread(outcomes: Floats, ability: Floats) -> tuple[float, float]:
-    """Mean and spread of normal difficulties, the likeliest for outcomes (tasks, models) given abilities (models,)."""
-    nodes, weights = hermegauss(21)
+    """Mean and spread of normal difficulties, the likeliest for outcomes (tasks, models) given abilities (models,).
+
+    By EM on a grid as fine as DIFFICULTIES: many models place a task far more narrowly than its kind does. Raises
+    EcoRouteError where no outcome differs from another."""
     tried = np.isfinite(outcomes)
     got = np.where(tried, outcomes, 0.0)
-    best = (-np.inf, 0.0, 0.0)
-    for spread in np.linspace(0.2, 5.0, 49):
-        for mean in np.linspace(-6, 6, 121):
-            p = logistic(ability[None, :] - (mean + spread * nodes)[:, None]).clip(1e-9, 1 - 1e-9)
-            each = got @ np.log(p).T + (tried - got) @ np.log(1 - p).T
-            top = each.max(1, keepdims=True)
-            value = float((top[:, 0] + np.log(np.exp(each - top) @ weights)).sum())
-            if value > best[0]:
-                best = (value, float(mean), float(spread))
-    return best[1], best[2]
+    if got.sum() in (0.0, float(tried.sum())):
+        raise EcoRouteError("all or none of these tasks are solved: take tasks that some models solve and some do not")
+    p = logistic(ability[None, :] - DIFFICULTIES[:, None]).clip(1e-12, 1 - 1e-12)
+    each = got @ np.log(p).T + (tried - got) @ np.log(1 - p).T
+    likelihood = np.exp(each - each.max(1, keepdims=True))
+    mean, spread = 0.0, 1.0
+    for _ in range(MOST_STEPS):
+        belief = likelihood * np.exp(-0.5 * ((DIFFICULTIES - mean) / spread) ** 2)
+        belief /= belief.sum(1, keepdims=True)
+        before = mean, spread
+        mean = float((belief @ DIFFICULTIES).mean())
+        spread = float(np.sqrt((belief @ (DIFFICULTIES - mean) ** 2).mean()))
+        if abs(mean - before[0]) + abs(spread - before[1]) < 1e-5:
+            break
+    return mean, spread
 
 
 def idf_of(read: Sequence[wording.Wording]) -> tuple[float, ...]:
@@ -148,18 +156,21 @@ def text_reading(texts: Sequence[str], difficulty: Floats, groups: NDArray[np.st
 
 def train(folder: Path) -> tuple[dict[str, Any], str]:
     """The document that the router ships, and the report beside it."""
-    livecode, coderouter = routing.read_livecode(folder), routing.read_coderouter(folder)
+    livecode = routing.read_livecode(folder)
     fitted = latent(livecode.quality)
     link = linked(livecode.models, fitted.ability, routing.LIVECODE_MODELS)
-    mean, spread = float(fitted.difficulty.mean()), float(fitted.difficulty.std())
+    # The spread of the fitted difficulties follows their prior; the kind's own is the likeliest without one.
+    mean, spread = kind_spread(livecode.quality, fitted.ability)
     written: Integers = np.flatnonzero([bool(text) for text in livecode.texts])
-    centred = fitted.difficulty[written] - fitted.difficulty[written].mean()
-    reading = text_reading([livecode.texts[row] for row in written], centred, livecode.groups[written])
+    # Against the mean of all tasks: those with a text are not as hard as the others.
+    shift = fitted.difficulty[written] - fitted.difficulty.mean()
+    reading = text_reading([livecode.texts[row] for row in written], shift, livecode.groups[written])
     kinds = {"generate": {"mean": round(mean, 4), "spread": round(spread, 4), "tasks": len(livecode.texts)}}
     texts = {}
     if reading.explained >= LEAST_EXPLAINED:
         left = spread * float(np.sqrt(1 - reading.explained))
         texts["generate"] = {**reading.document, "spread": round(left, 4)}
+    theta = np.array([row[1] for row in link.models])
     lines = [
         "# Difficulty, trained",
         "",
@@ -168,7 +179,8 @@ def train(folder: Path) -> tuple[dict[str, Any], str]:
         "",
         f"**Link.** Over {len(link.models)} models that stand in both tables: offset {link.offset:.3f}, slope "
         f"{link.slope:.3f} logits per unit of θ, correlation {link.correlation:.2f}, residual {link.residual_sd:.2f} "
-        "logits. A θ above the highest of these is an extrapolation.",
+        "logits: a model may lie that far off the line, and further off outside these θ. There a chance is an "
+        "extrapolation, and an answer says so.",
         "",
         "| model | θ | fitted ability |",
         "|---|---|---|",
@@ -180,55 +192,32 @@ def train(folder: Path) -> tuple[dict[str, Any], str]:
         + ("shipped." if texts else "not shipped: too little."),
         "",
     ]
-    row, about = _autocomplete(coderouter, link)
-    kinds["autocomplete"] = row
     lines += [
-        about,
+        "**Other kinds** have no outcomes here that a test or a run decided and that models near these reached: no "
+        "difficulty is given, and no smaller model is offered to try first. Completions were run in CodeRouterBench, "
+        "but by models far above those of the link, and nobody runs a completion before taking it.",
         "",
-        "**Other kinds** have no outcomes here that a test or a run decided: no difficulty is given.",
-        "",
-    ]
-    lines += [
-        "Sources: " + "; ".join(f"{name}: {routing.SOURCES[name]}" for name in ("livecodebench", "coderouterbench")),
+        f"Source: {routing.SOURCES['livecodebench']}",
         "",
     ]
     document = {
         "version": VERSION,
         "generated_by": "python -m benchmark route-train",
-        "sources": {name: routing.SOURCES[name] for name in ("livecodebench", "coderouterbench")},
+        "sources": {"livecodebench": routing.SOURCES["livecodebench"]},
         "link": {
             "offset": round(link.offset, 4),
             "slope": round(link.slope, 4),
             "residual_sd": round(link.residual_sd, 4),
             "models": len(link.models),
-            "theta_from": min(row[1] for row in link.models),
-            "theta_to": max(row[1] for row in link.models),
+            "theta_from": float(theta.min()),
+            "theta_to": float(theta.max()),
+            "theta_mean": round(float(theta.mean()), 4),
+            "theta_squares": round(float(((theta - theta.mean()) ** 2).sum()), 4),
         },
         "kinds": kinds,
         "texts": texts,
     }
     return document, "\n".join(lines)
-
-
-def _autocomplete(outcomes: routing.Outcomes, link: Link) -> tuple[dict[str, Any], str]:
-    thetas = routing.thetas()
-    placed = [
-        (number, thetas[ran.model, ran.effort])
-        for number, ran in enumerate(routing.CODEROUTER_MODELS.values())
-        if (ran.model, ran.effort) in thetas
-    ]
-    columns = outcomes.columns
-    rows = np.flatnonzero((columns["dimension"] == AUTOCOMPLETE).to_numpy() & (columns["grader"] == "exec").to_numpy())
-    quality = outcomes.quality[rows][:, [number for number, _ in placed]]
-    ability = np.array([link.offset + link.slope * theta for _, theta in placed])
-    mean, spread = kind_spread(quality, ability)
-    about = (
-        f"**autocomplete.** {len(rows)} tasks that were run, {len(placed)} models with a θ: mean {mean:.2f}, spread "
-        f"{spread:.2f}, the abilities taken from the link; mean success {quality.mean():.2f}. Their θ, "
-        f"{min(theta for _, theta in placed):.2f} to {max(theta for _, theta in placed):.2f}, lie above those of the "
-        "link: an extrapolation."
-    )
-    return {"mean": round(mean, 4), "spread": round(spread, 4), "tasks": len(rows)}, about
 
 
 def run(folder: Path, into: Path | None) -> int:

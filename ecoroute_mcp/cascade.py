@@ -33,7 +33,9 @@ class Chance:
 
 @dataclass(frozen=True, kw_only=True)
 class Cascade:
-    """Ask ``first``; where its answer is seen to fail, ask the recommended model. ``carbon_g`` is expected, of both."""
+    """Ask ``first``; where its answer is seen to fail, ask the recommended model. ``carbon_g`` is expected, of both.
+
+    ``note`` says which of the chances are extrapolated, and why; it is empty where none is."""
 
     first: str
     effort: Effort
@@ -41,6 +43,7 @@ class Cascade:
     p_first: Chance
     p_success: Chance
     p_alone: Chance
+    note: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,7 @@ class Found:
     p_first: float
     p_success: float
     p_alone: float
+    note: str
 
 
 @functools.cache
@@ -86,9 +90,24 @@ def find(
     if found is None:
         return None
     index, p_success = found
+    names = (choices.all[index].model.id, choices.all[best].model.id)
+    reasons = [difficulty.extrapolated(choices.theta[each]) for each in (index, best)]
     return Found(
         index=index,
         p_first=difficulty.p_success(choices.theta[index], task),
         p_success=p_success,
         p_alone=difficulty.p_success(choices.theta[best], task),
+        note=_extrapolated([(name, why) for name, why in zip(names, reasons, strict=True) if why is not None]),
     )
+
+
+def _extrapolated(models: Sequence[tuple[str, str]]) -> str:
+    """What to say of models whose chance lies outside what outcomes have shown, each with its reason."""
+    if not models:
+        return ""
+    if len({why for _, why in models}) == 1:
+        names = [name for name, _ in models]
+        return (
+            f"the chances are extrapolated: {' and '.join(names)} {'is' if len(names) == 1 else 'are'} {models[0][1]}"
+        )
+    return "the chances are extrapolated: " + ", ".join(f"{name} is {why}" for name, why in models)

@@ -1,18 +1,19 @@
 """P(a model of ability θ succeeds on this task): the task's difficulty on the quality scale, from its kind and text.
 
-One latent scale for both: success = logistic(offset + slope × θ - difficulty). A kind's tasks spread around its mean,
-so a kind's difficulty is a normal distribution; where the words of a kind have been found to say something, they shift
-the mean and narrow the spread, the more of them are known; elsewhere the kind's own stands. Only the words' proportions
-count, not the length of the text: a hard task can be said briefly. The laboratory trains the coefficients (`python -m
-benchmark route-train`); applying them takes plain Python.
+One latent scale for both: success = logistic(offset + slope × θ - difficulty). The link between the scales is a line
+through few models, so a model may lie off it: by the line's residual, and the more the further its θ is from theirs.
+A kind's tasks spread around its mean, so a kind's difficulty is a normal distribution; where the words of a kind have
+been found to say something, they shift the mean and narrow the spread, the more of them are known; elsewhere the kind's
+own stands. Only the words' proportions count, not the length of the text: a hard task can be said briefly. The
+laboratory trains the coefficients (`python -m benchmark route-train`); applying them takes plain Python.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 from ecoroute_mcp.sci import EcoRouteError
@@ -50,6 +51,29 @@ class Cascade:
 
 
 @dataclass(frozen=True)
+class Link:
+    """ability = offset + slope × θ, a line through ``models`` models; ``residual_sd`` in logits.
+
+    Their θ lie from ``theta_from`` to ``theta_to``, ``theta_mean`` their mean, ``theta_squares`` the sum of squares
+    around it.
+    """
+
+    offset: float
+    slope: float
+    residual_sd: float
+    models: int
+    theta_from: float
+    theta_to: float
+    theta_mean: float
+    theta_squares: float
+
+    def doubt(self, theta: float) -> float:
+        """Standard deviation in logits of a new model's ability at this θ: the residual and the line's own error."""
+        apart = (theta - self.theta_mean) ** 2 / self.theta_squares
+        return self.residual_sd * math.sqrt(1 + 1 / self.models + apart)
+
+
+@dataclass(frozen=True)
 class _Kind:
     mean: float
     spread: float
@@ -83,7 +107,8 @@ class Difficulty:
                     f"the difficulty coefficients are of version {document['version']!r}, not {VERSION}: "
                     "run `python -m benchmark route-train`"
                 )
-            self._offset, self._slope = float(document["link"]["offset"]), float(document["link"]["slope"])
+            link = document["link"]
+            self.link = Link(**{row.name: link[row.name] for row in fields(Link)})
             self._kinds = {
                 str(kind): _Kind(float(row["mean"]), float(row["spread"]), int(row["tasks"]))
                 for kind, row in document["kinds"].items()
@@ -123,12 +148,26 @@ class Difficulty:
 
     def ability(self, theta: float) -> float:
         """A place on the quality scale in logits of the difficulty scale."""
-        return self._offset + self._slope * theta
+        return self.link.offset + self.link.slope * theta
+
+    def extrapolated(self, theta: float) -> str | None:
+        """Why a chance at this θ is an extrapolation; None between the models that set the link."""
+        if self.link.theta_from <= theta <= self.link.theta_to:
+            return None
+        than = "abler" if theta > self.link.theta_to else "weaker"
+        return f"{than} than all {self.link.models} models whose outcomes set these chances"
 
     def p_success(self, theta: float, task: Predicted, theta_se: float = 0.0) -> float:
-        """P(success), averaged over what is not known of the task and, with ``theta_se``, of the model."""
-        spread = math.hypot(task.spread, self._slope * theta_se)
-        return sum(weight * _logistic(self.ability(theta) - value) for value, weight in _points(task.mean, spread))
+        """P(success), averaged over what is not known of the task, of the link and, with ``theta_se``, of the model."""
+        spread, chance = math.hypot(task.spread, self.link.slope * theta_se), self._chance(theta)
+        return sum(weight * chance(value) for value, weight in _points(task.mean, spread))
+
+    def _chance(self, theta: float) -> Callable[[float], float]:
+        """P(success) on a task of this difficulty, the link's doubt averaged over: a flatter logistic.
+
+        MacKay's approximation, within 0.01 of the integral for a doubt of up to 2 logits."""
+        ability, flatter = self.ability(theta), 1 / math.sqrt(1 + math.pi / 8 * self.link.doubt(theta) ** 2)
+        return lambda value: _logistic(flatter * (ability - value))
 
     def cascade(
         self, task: Predicted, first: tuple[float, float], then: tuple[float, float], detected: float = 1.0
@@ -138,11 +177,11 @@ class Difficulty:
         A task that the first model fails is likelier a hard one, so the second model's chance is reckoned given that:
         both meet the same difficulty. The second answer is taken as it comes."""
         success = grams = 0.0
+        chance_first, chance_then = self._chance(first[0]), self._chance(then[0])
         for value, weight in _points(task.mean, task.spread):
-            p_first = _logistic(self.ability(first[0]) - value)
-            p_then = _logistic(self.ability(then[0]) - value)
+            p_first = chance_first(value)
             retried = (1 - p_first) * detected
-            success += weight * (p_first + retried * p_then)
+            success += weight * (p_first + retried * chance_then(value))
             grams += weight * (first[1] + retried * then[1])
         return Cascade(success, grams)
 

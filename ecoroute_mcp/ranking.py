@@ -370,6 +370,7 @@ class Router:
             p_first=chance(found.p_first),
             p_success=chance(found.p_success),
             p_alone=chance(found.p_alone),
+            note=found.note,
         )
 
     def standing(self, detected: Detected) -> Standing:

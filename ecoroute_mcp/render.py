@@ -101,6 +101,7 @@ def recommendation(answer: Recommendation) -> str:
         also.append(
             f"Cascade: {tried.first}{effort} first ({percent(tried.p_first.value)} likely to do it), {best.model} only "
             f"where a test or a run shows that it failed: {interval(tried.carbon_g)} expected"
+            f"{f'; {tried.note}' if tried.note else ''}"
         )
     if also:
         lines.append(f"- {'. '.join(also)}")

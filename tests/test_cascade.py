@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -13,14 +13,22 @@ from ecoroute_mcp.difficulty import VERSION, Difficulty
 from ecoroute_mcp.ranking import Request, Router
 from tests.test_ranking import a_model, placed, small  # noqa: F401  a fixture
 
-SURE = Difficulty(
-    {
-        "version": VERSION,
-        "link": {"offset": 0.0, "slope": 1.0},
-        "kinds": {"generate": {"mean": 0.0, "spread": 0.0, "tasks": 1}},
-        "texts": {},
-    }
-)
+DOCUMENT = {
+    "version": VERSION,
+    "link": {
+        "offset": 0.0,
+        "slope": 1.0,
+        "residual_sd": 0.0,
+        "models": 3,
+        "theta_from": -1.0,
+        "theta_to": 1.0,
+        "theta_mean": 0.0,
+        "theta_squares": 2.0,
+    },
+    "kinds": {"generate": {"mean": 0.0, "spread": 0.0, "tasks": 1}},
+    "texts": {},
+}
+SURE = Difficulty(DOCUMENT)
 
 
 def chance(theta: float) -> float:
@@ -50,9 +58,16 @@ def test_the_first_try_that_takes_least_is_found_by_hand(three: Router) -> None:
     assert found.p_first == pytest.approx(chance(0.2), rel=1e-9)
     assert found.p_alone == pytest.approx(chance(1.9), rel=1e-9)
     assert found.p_success == pytest.approx(chance(0.2) + (1 - chance(0.2)) * chance(1.9), rel=1e-9)
-    found = cascade.find(SURE, choices, [lean, able], able, grams, "generate", "x")
+    assert (
+        found.note == "the chances are extrapolated: able is abler than all 3 models whose outcomes set these chances"
+    )
+    found = cascade.find(SURE, choices, [lean, middling], middling, grams, "generate", "x")
+    assert found is None
+    grams[middling] = 20.0
+    found = cascade.find(SURE, choices, [lean, middling], middling, grams, "generate", "x")
     assert found is not None
     assert found.index == lean
+    assert found.note == ""
 
 
 def test_what_saves_little_is_not_offered(three: Router) -> None:
@@ -64,6 +79,27 @@ def test_what_saves_little_is_not_offered(three: Router) -> None:
     assert cascade.find(SURE, choices, [lean, able], able, grams, "generate", "x") is None
     grams[lean] -= 0.002
     assert cascade.find(SURE, choices, [lean, able], able, grams, "generate", "x") is not None
+
+
+def test_a_note_names_each_model_that_lies_outside(three: Router) -> None:
+    choices = three._choices
+    lean, able = (choices.model_ids.index(name) for name in ("lean", "able"))
+    grams = [0.0] * len(choices.all)
+    grams[lean], grams[able] = 1.0, 20.0
+    between = replace(SURE.link, theta_from=-0.5, theta_to=0.5)
+    apart = Difficulty({**DOCUMENT, "link": asdict(between)})
+    found = cascade.find(apart, choices, [lean, able], able, grams, "generate", "x")
+    assert found is not None
+    assert found.note == (
+        "the chances are extrapolated: lean is weaker than all 3 models whose outcomes set these chances, "
+        "able is abler than all 3 models whose outcomes set these chances"
+    )
+    above = Difficulty({**DOCUMENT, "link": asdict(replace(SURE.link, theta_from=-3.0, theta_to=-2.0))})
+    found = cascade.find(above, choices, [lean, able], able, grams, "generate", "x")
+    assert found is not None
+    assert found.note == (
+        "the chances are extrapolated: lean and able are abler than all 3 models whose outcomes set these chances"
+    )
 
 
 def test_a_kind_without_outcomes_has_none(three: Router) -> None:
@@ -85,4 +121,7 @@ def test_an_answer_explains_its_cascade_and_adds_up(router: Router) -> None:
     (line,) = (line for line in render.recommendation(answer).splitlines() if "Cascade: " in line)
     assert tried.first in line
     assert f"{best.model} only where a test or a run shows that it failed" in line
-    assert router.recommend(Request(task="review this diff")).cascade is None
+    assert tried.note.endswith("models whose outcomes set these chances")
+    assert line.endswith(tried.note)
+    for kind in ("review", "autocomplete"):
+        assert router.recommend(Request(task="fill in the next line", task_type=kind)).cascade is None

@@ -16,13 +16,25 @@ from ecoroute_mcp.wording import read
 SHIPPED = Path(__file__).resolve().parents[1] / "data" / "routing_difficulty.json"
 
 
+LINK = {
+    "offset": 1.0,
+    "slope": 2.0,
+    "residual_sd": 0.0,
+    "models": 4,
+    "theta_from": -1.0,
+    "theta_to": 1.0,
+    "theta_mean": 0.0,
+    "theta_squares": 2.0,
+}
+
+
 def document(**changed: Any) -> dict[str, Any]:
     size = 8
     words = [0.0] * size
     words[next(iter(read("hard").words)) % size] = 3.0
     return {
         "version": 1,
-        "link": {"offset": 1.0, "slope": 2.0},
+        "link": LINK,
         "kinds": {"generate": {"mean": 0.5, "spread": 2.0, "tasks": 9}, "test": {"mean": 1, "spread": 0.0, "tasks": 4}},
         "texts": {
             "generate": {
@@ -90,6 +102,29 @@ def test_what_is_not_known_of_task_and_model_is_averaged_over(mean: float, sprea
     assert difficulty.p_success(0.5, Predicted(mean, 0.0, True), spread / 2) == pytest.approx(total, abs=1e-3)
 
 
+def test_a_model_may_lie_off_the_link_and_further_off_outside_it() -> None:
+    difficulty = Difficulty(document(link={**LINK, "residual_sd": 0.9}))
+    assert difficulty.link.doubt(0.0) == pytest.approx(0.9 * math.sqrt(1 + 1 / 4))
+    assert difficulty.link.doubt(2.0) == pytest.approx(0.9 * math.sqrt(1 + 1 / 4 + 4 / 2))
+    exact = Predicted(-2.0, 0.0, False)
+    for theta in (0.0, 2.0):
+        # Ability 1 + 2 θ against a difficulty of -2, averaged over the doubt.
+        doubt, step = difficulty.link.doubt(theta), 0.001
+        total = sum(
+            step
+            * math.exp(-((z * step) ** 2) / 2)
+            / math.sqrt(2 * math.pi)
+            * logistic(3 + 2 * theta + doubt * z * step)
+            for z in range(-8000, 8001)
+        )
+        assert difficulty.p_success(theta, exact) == pytest.approx(total, abs=0.01)
+        assert difficulty.p_success(theta, exact) < logistic(3 + 2 * theta)
+    assert difficulty.extrapolated(-1.0) is None
+    assert difficulty.extrapolated(1.0) is None
+    assert difficulty.extrapolated(1.01) == "abler than all 4 models whose outcomes set these chances"
+    assert difficulty.extrapolated(-1.01) == "weaker than all 4 models whose outcomes set these chances"
+
+
 def test_a_cascade_costs_the_retry_and_meets_the_same_difficulty_twice() -> None:
     difficulty = Difficulty(document())
     small, large = (0.0, 1.0), (1.0, 10.0)
@@ -124,6 +159,15 @@ def test_the_file_must_be_json() -> None:
     with pytest.raises(EcoRouteError, match="no JSON"):
         Difficulty.parse("{")
     assert Difficulty.parse(json.dumps(document())).kinds == ("generate", "test")
+
+
+def test_only_what_was_run_and_near_the_models_of_the_link_has_a_difficulty() -> None:
+    difficulty = Difficulty.parse(SHIPPED.read_text(encoding="utf-8"))
+    assert difficulty.kinds == ("generate",)
+    assert difficulty.link.models == 11
+    assert (difficulty.link.theta_from, difficulty.link.theta_to) == (-2.53, -0.43)
+    assert difficulty.extrapolated(-0.5) is None
+    assert difficulty.extrapolated(0.5) == "abler than all 11 models whose outcomes set these chances"
 
 
 def test_the_shipped_coefficients_are_small_and_order_tasks_as_people_would() -> None:

@@ -12,7 +12,7 @@ from sklearn.linear_model import Ridge
 
 from benchmark import routing, routing_eval, routing_report, routing_train
 from benchmark.__main__ import main
-from benchmark.routing_eval import Bar, Bench, Section, operate, saved_rows
+from benchmark.routing_eval import Bar, Bench, Section, Spent, operate, saved_rows, within_budget
 from benchmark.routing_fit import logistic
 from ecoroute_mcp import wording
 from ecoroute_mcp.difficulty import KNOWN_TERMS, Difficulty
@@ -49,7 +49,7 @@ def coderouter_folder(folder: Path, *, tasks: int = 200) -> Path:
     odd = np.arange(tasks) % 2
     table: dict[str, object] = {
         "split": np.where(np.arange(tasks) < tasks // 2, "probing", "id_test"),
-        "dimension": np.where(odd, "bug_fixing", routing_train.AUTOCOMPLETE),
+        "dimension": np.where(odd, "bug_fixing", "code_completion"),
         "grader": "exec",
         "group": [f"g{row}" for row in range(tasks)],
         "text": [f"text {row}" for row in range(tasks)],
@@ -64,7 +64,7 @@ def coderouter_folder(folder: Path, *, tasks: int = 200) -> Path:
 
 
 def test_the_link_and_the_difficulty_that_made_the_outcomes_are_found_again(tmp_path: Path) -> None:
-    document, report = routing_train.train(coderouter_folder(livecode_folder(tmp_path)))
+    document, report = routing_train.train(livecode_folder(tmp_path))
     assert document["link"]["slope"] == pytest.approx(2, abs=0.35)
     assert document["kinds"]["generate"]["spread"] == pytest.approx(2.0, abs=0.4)
     difficulty = Difficulty(document)
@@ -86,7 +86,16 @@ def test_what_is_shipped_predicts_as_what_was_trained() -> None:
     shipped = Difficulty(
         {
             "version": 1,
-            "link": {"offset": 0, "slope": 1},
+            "link": {
+                "offset": 0,
+                "slope": 1,
+                "residual_sd": 0,
+                "models": 2,
+                "theta_from": -1,
+                "theta_to": 1,
+                "theta_mean": 0,
+                "theta_squares": 2,
+            },
             "kinds": kinds,
             "texts": {"generate": {**reading.document, "spread": 0.5}},
         }
@@ -102,14 +111,21 @@ def test_what_is_shipped_predicts_as_what_was_trained() -> None:
     assert reading.explained > 0.8
 
 
-def test_a_kinds_mean_and_spread_are_the_likeliest() -> None:
+@pytest.mark.parametrize("models", [12, 70])
+def test_a_kinds_mean_and_spread_are_the_likeliest(models: int) -> None:
     draw = np.random.default_rng(3)
-    ability = np.linspace(-1, 3, 12)
+    ability = np.linspace(-1, 3, models)
     difficulty = draw.normal(1.0, 1.5, 800)
-    outcomes = (draw.random((800, 12)) < logistic(ability[None, :] - difficulty[:, None])).astype(np.float64)
+    outcomes = (draw.random((800, models)) < logistic(ability[None, :] - difficulty[:, None])).astype(np.float64)
     mean, spread = routing_train.kind_spread(outcomes, ability)
     assert mean == pytest.approx(1.0, abs=0.15)
     assert spread == pytest.approx(1.5, abs=0.2)
+
+
+def test_tasks_that_no_or_every_model_solves_have_no_spread() -> None:
+    for all_alike in (np.zeros((50, 4)), np.ones((50, 4))):
+        with pytest.raises(EcoRouteError, match="take tasks that some models solve and some do not"):
+            routing_train.kind_spread(all_alike, np.linspace(-1, 1, 4))
 
 
 def test_too_few_models_in_both_tables_are_refused() -> None:
@@ -134,6 +150,15 @@ def test_a_router_that_does_not_beat_the_mix_where_it_was_chosen_is_not_used() -
     assert row[6] > 25
     assert row[7] > 0
     assert row[-1] == "router"
+
+
+def test_a_budget_is_kept_by_blending_two_prices() -> None:
+    tried = [Spent(0.0, 60.0, 20.0), Spent(1.0, 56.0, 12.0), Spent(2.0, 40.0, 10.0)]
+    able, other, part, score = within_budget(tried, 16.0)
+    assert (able, other, part, score) == (tried[0], tried[1], 0.5, 58.0)
+    assert within_budget(tried, 30.0)[2:] == (0.0, 60.0)
+    with pytest.raises(EcoRouteError, match="try higher ones"):
+        within_budget(tried, 9.0)
 
 
 def test_the_declared_kind_beats_always_best(tmp_path: Path) -> None:
@@ -186,14 +211,17 @@ def test_the_report_puts_the_bars_first_and_marks_what_is_missed() -> None:
     section = Section(
         "A protocol",
         "How it was done.",
-        (Bar.at_least("APGR", 0.7, 0.65, (0.6, 0.8)), Bar.at_most("CPT50 %", 31.0, 29)),
+        (
+            Bar.at_least("APGR", 0.7, 0.65, (0.6, 0.8), origin="published best .603"),
+            Bar.at_most("CPT50 %", 31.0, 29, origin="published best 35.4"),
+        ),
         ("router", "APGR"),
         (("this router", 0.7), ("oracle", None)),
         ("a note",),
     )
     text = routing_report.markdown([section])
-    assert "| A protocol | APGR | 0.700 | 0.600 to 0.800 | >= 0.65 | yes |" in text
-    assert "| A protocol | CPT50 % | 31.0 |  | <= 29 | **no** |" in text
+    assert "| A protocol | APGR | 0.700 | 0.600 to 0.800 | >= 0.65 | yes | published best .603 |" in text
+    assert "| A protocol | CPT50 % | 31.0 |  | <= 29 | **no** | published best 35.4 |" in text
     assert "| oracle | - |" in text
     assert text.index("## Bars") < text.index("## A protocol")
 
