@@ -3,16 +3,16 @@
 **Strategies.** ``grid`` takes every candidate in order. ``random`` draws by a seed. ``tpe`` is Optuna's multi-objective
 tree-structured Parzen estimator after :data:`TPE_FROM` random draws. ``auto`` takes the corners of the grid (for every
 combination of first and last value of every axis the candidate nearest to it), those first that the energy law expects
-furthest forward; then draws at random, where each further front that the law expects has a quarter of the chance of
-before it; and from :data:`TPE_FROM` points on follows TPE. What the law expects orders the tries, no result.
+furthest forward; then draws at random, where each further front that the law expects has a quarter of the chance of the
+one before it; and from :data:`TPE_FROM` points on follows TPE. What the law expects orders the tries, no result.
 
-**The study** is an Optuna study in an SQL database: SQLite by default, PostgreSQL for several machines. There is one for
-each space, kind of hardware and set of objectives, so what is measured on different GPUs never meets. A trial is begun
-in three steps, so that no configuration is measured twice: it is added as waiting, whole, in one transaction; it is
-withdrawn if an older trial of the same configuration is alive; and it is taken by the one worker that the database lets
-set it running. A worker that dies stops its heartbeat; after a grace period another one fails its trial and puts it
-back in the queue. While the database cannot be reached, workers wait for it; what they measured meanwhile is in their
-files.
+**The study** is an Optuna study in an SQL database: SQLite by default, PostgreSQL for several machines. There is one
+for each space, kind of hardware and set of objectives, so what is measured on different GPUs never meets. A trial is
+begun in three steps, so that no configuration is measured twice: it is added as waiting, whole, in one transaction;
+it is withdrawn if an older trial of the same configuration is alive; and it is taken by the one worker that the
+database lets set it running. A worker that dies stops its heartbeat; after a grace period another one fails its trial
+and puts it back in the queue. While the database cannot be reached, workers wait for it; what they measured meanwhile
+is in their files.
 """
 
 from __future__ import annotations
@@ -269,9 +269,10 @@ class Search:
             added += 1
         return added
 
-    def ask(self) -> Asked | None:
-        """The next trial to make, now this worker's. None where nothing is free: ``waiting_for`` then says how many
-        trials others are still making, one of which may come back.
+    def ask(self, allowed: Callable[[TrialConfig], bool] = lambda config: True) -> Asked | None:
+        """The next trial to make, now this worker's, of those that it allows: others it leaves to other workers. None
+        where nothing is free: ``waiting_for`` then says how many trials others are still making, one of which may come
+        back.
 
         Raises EcoRouteError while another trial is held, and KeyboardInterrupt where ``stop`` ended a wait."""
         if self._held is not None:
@@ -280,10 +281,15 @@ class Search:
             self._reap()
             trials = self._trials()
             for trial in trials:
-                if trial.state == TrialState.WAITING and (asked := self._taken_up(trial)) is not None:
+                if (
+                    trial.state == TrialState.WAITING
+                    and (place := self._index.get(str(trial.user_attrs.get(CONFIG)))) is not None
+                    and allowed(self.configs[place])
+                    and (asked := self._taken_up(trial)) is not None
+                ):
                     return asked
             taken = self._taken(trials)
-            free = [index for index, config in enumerate(self.configs) if config.key not in taken]
+            free = [index for index, config in enumerate(self.configs) if config.key not in taken and allowed(config)]
             running = self._indices(trials, TrialState.RUNNING)
             self.waiting_for = len(running)
             if not free:
