@@ -43,7 +43,14 @@ OWNERS = {
 }
 """Who may import a library of the router's. Nobody needs numpy yet: it costs a server 11 MB and 50 ms at its start."""
 
-LABORATORY_OWNERS = {"moocore": {"pareto"}, "pynvml": {"meter", "sensors"}, "pandas": {"routing"}, "pyarrow": set()}
+LABORATORY_OWNERS = {
+    "moocore": {"pareto"},
+    "optuna": {"search"},
+    "pandas": {"routing"},
+    "pyarrow": set(),
+    "pynvml": {"meter", "sensors"},
+    "sqlalchemy": {"search"},
+}
 """The same for the laboratory's, where a module may also name a library for importlib, since it may be absent."""
 
 BANNED_NAMES = {"utils", "util", "helpers", "common", "manager", "core", "types", "constants", "misc"}
