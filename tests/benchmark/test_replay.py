@@ -1,0 +1,65 @@
+"""Strategies on a recorded landscape, with figures that can be told by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmark.objectives import Ground, Point
+from benchmark.replay import SHARE, Course, Replay, document, replay
+from ecoroute_mcp.sci import EcoRouteError
+from tests.benchmark.test_search import AXES, configs, point
+from tests.benchmark.test_trial import measured
+
+
+def points() -> list[Point]:
+    return [point(measured(config)) for config in configs(batches=[1, 2, 4, 8, 16, 32, 64])]
+
+
+def test_every_strategy_ends_at_the_whole_grid_and_never_loses_ground() -> None:
+    found = replay(points(), seeds=3, expected=None)
+    assert found.size == 21
+    assert [(course.strategy, course.seed) for course in found.courses] == [
+        ("auto", 0), ("auto", 1), ("auto", 2), ("grid", 0),
+        ("random", 0), ("random", 1), ("random", 2), ("tpe", 0), ("tpe", 1), ("tpe", 2),
+    ]  # fmt: skip
+    for course in found.courses:
+        assert len(course.shares) == 21
+        assert course.shares[-1] == pytest.approx(1.0)
+        assert all(b >= a for a, b in zip(course.shares, course.shares[1:], strict=False))
+
+
+def test_the_hypervolume_is_of_the_scaled_axes_with_the_reference_beyond_the_worst() -> None:
+    # Two points, each best on one axis: costs (0, 1) and (1, 0). One alone covers 1.1 x 0.1, both 0.11 + 0.11 - 0.01.
+    two = [point(measured(config)) for config in configs(models=["Qwen3-0.6B", "Qwen3-8B"], batches=[1])]
+    grid = next(course for course in replay(two, seeds=1, expected=None).courses if course.strategy == "grid")
+    assert grid.shares == pytest.approx((0.11 / 0.21, 1.0))
+
+
+def test_the_medians_and_bars_are_those_of_the_courses() -> None:
+    def course(strategy: str, seed: int, reached: int) -> Course:
+        shares = [0.5] * (reached - 1) + [SHARE] + [1.0] * (20 - reached)
+        return Course(strategy=strategy, seed=seed, shares=tuple(shares))  # type: ignore[arg-type]
+
+    found = Replay(
+        device="x",
+        size=20,
+        courses=(
+            *(course("auto", seed, reached) for seed, reached in enumerate([4, 5, 9])),
+            *(course("random", seed, reached) for seed, reached in enumerate([10, 11, 12])),
+            *(course("tpe", seed, 8) for seed in range(3)),
+            course("grid", 0, 15),
+        ),
+    )
+    assert [found.median(strategy) for strategy in ("auto", "grid", "random", "tpe")] == [5, 15, 11, 8]
+    bars = document(found)["bars"]
+    assert [(bar["value"], bar["reached"]) for bar in bars] == [(0.25, True), (5 / 11, True)]
+
+
+def test_points_that_cannot_be_compared_are_refused() -> None:
+    one, other, *_ = points()
+    strange = Point(
+        row=other.row, ground=Ground(device="another GPU", quality="published"), axes=AXES, values=other.values,
+        sds=other.sds, carbon_g=None,
+    )  # fmt: skip
+    with pytest.raises(EcoRouteError, match="one device and one scale of quality"):
+        replay([one, strange], seeds=1, expected=None)
