@@ -15,12 +15,18 @@ not in the doubt of a comparison.
 
 from __future__ import annotations
 
+import csv
+import functools
 import itertools
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from operator import add
+from pathlib import Path
 from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 from benchmark.local import estimate
 from benchmark.trial import Measured, Phase, Spread
@@ -32,6 +38,11 @@ from ecoroute_mcp.zones import Zones
 QualityKind = Literal["bits-per-byte", "published"]
 AxisName = Literal["carbon", "quality", "speed"]
 HERE = "this-machine"
+SHAPE_QUALITY = "shape_quality.csv"
+"""Published scores of the shapes that are measured with random weights, in the folder of the data."""
+LEAST_PAIRS = 5
+"""A noise from fewer pairs of occasions is believed only where it is larger than the usual one: a pair may agree by
+chance, and then every difference would be sure."""
 SPREAD_OF_TWO = math.sqrt(2)
 """Two occasions of one standard deviation each differ by this much of it."""
 
@@ -112,9 +123,94 @@ class Noise:
             return otherwise
         return cls(energy=_of_differences(energy), speed=_of_differences(speed), pairs=len(energy))
 
+    @classmethod
+    def known(cls, rows: Sequence[Measured], usual: Sequence[Measured]) -> Noise:
+        """The noise of ``rows``, one machine's; where these have fewer than :data:`LEAST_PAIRS` pairs of occasions, not
+        less than that of ``usual``, the rows that are shipped. Rows that failed a gate do not count.
+
+        Raises EcoRouteError where nothing at all was measured on two occasions."""
+        nothing = cls(energy=0.0, speed=0.0, pairs=0)
+        own, other = (cls.of([row for row in each if not row.gates_failed], nothing) for each in (rows, usual))
+        if own.pairs >= LEAST_PAIRS:
+            return own
+        if not own.pairs + other.pairs:
+            raise EcoRouteError(
+                "nothing was measured on two occasions, so how far they lie apart is unknown: measure a configuration "
+                "again with --occasion 2"
+            )
+        return cls(energy=max(own.energy, other.energy), speed=max(own.speed, other.speed), pairs=own.pairs)
+
 
 def _of_differences(logs: Sequence[float]) -> float:
     return math.sqrt(math.fsum(log * log for log in logs) / len(logs)) / SPREAD_OF_TWO
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """A published score of a model's released weights. ``source`` is a row of data/sources.csv."""
+
+    model: str
+    benchmark: str
+    score: float
+    setting: str
+    evaluator: str
+    source: str
+
+
+def published(data: Path) -> dict[str, Score]:
+    """The scores of data/shape_quality.csv by model, of one benchmark: the one that scores most of the models.
+
+    Raises EcoRouteError for a file that cannot be read so: no number, a model scored twice by one benchmark, or two
+    benchmarks that score equally many."""
+    path = data / SHAPE_QUALITY
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+        rows = TypeAdapter(list[Score]).validate_python(list(csv.DictReader(lines)), extra="forbid")
+    except (OSError, ValidationError) as error:
+        raise EcoRouteError(f"{path} is no table of published scores: {error}") from error
+    counts = Counter(row.benchmark for row in rows)
+    most = [name for name, count in counts.items() if count == max(counts.values())]
+    if len(most) != 1:
+        raise EcoRouteError(
+            f"{path}: scores of different benchmarks cannot share an axis, and {' and '.join(most) or 'none'} scores "
+            "most models: leave one with the most"
+        )
+    found: dict[str, Score] = {}
+    for row in rows:
+        if row.benchmark != most[0]:
+            continue
+        if row.model in found or not math.isfinite(row.score):
+            raise EcoRouteError(f"{path}: {row.model} needs one finite score of {row.benchmark}")
+        found[row.model] = row
+    return found
+
+
+def published_scores(data: Path) -> dict[str, float]:
+    """The numbers of :func:`published`, as :class:`Objectives` takes them."""
+    return {model: score.score for model, score in published(data).items()}
+
+
+def over_occasions(points: Sequence[Point]) -> Point:
+    """What one configuration measured on several occasions is: the mean of its figures, whose doubt shrinks with the
+    number of occasions, since each is one draw of what :class:`Noise` is about. ``row`` is the last one's.
+
+    Raises EcoRouteError for points of different configurations or grounds, or for none."""
+    if len({(point.ground, point.axes, point.row.config.subject) for point in points}) != 1:
+        raise EcoRouteError("a mean over occasions is of one configuration on one ground: group the points first")
+    count, last = len(points), points[-1]
+    if count == 1:
+        return last
+    values, sds = [], []
+    for place, axis in enumerate(last.axes):
+        total = math.fsum(point.values[place] for point in points)
+        weights = [point.values[place] if axis.ratio else 1.0 for point in points]
+        apart = math.hypot(*(weight * point.sds[place] for weight, point in zip(weights, points, strict=True)))
+        values.append(total / count)
+        sds.append(apart / math.fsum(weights))
+    carbon_g = last.carbon_g
+    if carbon_g is not None:
+        carbon_g = functools.reduce(add, (point.carbon_g for point in points if point.carbon_g)).scaled(1 / count)
+    return replace(last, values=tuple(values), sds=tuple(sds), carbon_g=carbon_g)
 
 
 class Objectives:
