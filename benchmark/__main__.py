@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark import (
+    check_report,
     curate,
     frontier_report,
     kinds,
@@ -160,6 +161,13 @@ COMMANDS = (
     ),
     Command(
         "route-eval", "judge task scoring by every protocol, beside its baselines", _route_eval_options, _route_eval
+    ),
+    Command(
+        "check",
+        "fail where a measured configuration exceeds its budget or regressed",
+        check_report.options,
+        check_report.run,
+        check_report.EXAMPLES,
     ),
     Command("summary", "print what the measurements say", _summary_options, _summary, summary_report.EXAMPLES),
     Command(
