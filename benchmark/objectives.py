@@ -243,6 +243,20 @@ class Objectives:
             row=row, ground=ground, axes=tuple(axes), values=tuple(values), sds=tuple(sds), carbon_g=carbon_g
         )  # fmt: skip
 
+    def axes(self, *, energy: bool = True) -> tuple[Axis, ...]:
+        """The axes of :meth:`point`."""
+        own = (SCORE if self.quality == "published" else BITS, SPEED)
+        return (CARBON, *own) if energy else own
+
+    def ground(self, device: str, text_sha256: str | None) -> Ground:
+        """Of what is measured on devices of a name, and judged by a text where quality is in bits per byte."""
+        scale = "published" if self.quality == "published" else f"text {text_sha256}"
+        return Ground(device=device, quality=scale)
+
+    def knows(self, device: str) -> bool:
+        """Whether a device's embodied carbon is known by its name, without which there are no grams."""
+        return device in self._devices
+
     def tokens_per_s(self, row: Measured) -> float:
         """Generated tokens per second of all sequences together, reading the prompts included."""
         return 1 / _s_per_token(row)
@@ -299,10 +313,10 @@ class Objectives:
             score = self._scores.get(row.config.model)
             if score is None:
                 raise NoFigure(f"no published score of {row.config.model} is known: add it to data/shape_quality.csv")
-            return Ground(device=device, quality="published"), score, SCORE
+            return self.ground(device, None), score, SCORE
         if row.quality is None:
             raise NoFigure(f"{row.config.model} has {row.weights.source} weights, and so no bits per byte")
-        return Ground(device=device, quality=f"text {row.quality.text_sha256}"), row.quality.bits_per_byte, BITS
+        return self.ground(device, row.quality.text_sha256), row.quality.bits_per_byte, BITS
 
 
 def _shares(row: Measured) -> tuple[float, float]:

@@ -38,6 +38,11 @@ class Text:
     name: str
     content: str
 
+    @property
+    def sha256(self) -> str:
+        """By which figures of one text are known."""
+        return hashlib.sha256(self.content.encode()).hexdigest()
+
 
 def default_text() -> Text:
     """The first 64 KiB of CPython's own documentation topics, in the order of their names."""
@@ -64,7 +69,7 @@ def judge(scorer: Scorer, text: Text, context: int = CONTEXT) -> Quality:
     return Quality(
         bits_per_byte=bits / (len(encoded) - first_bytes),
         text=text.name,
-        text_sha256=hashlib.sha256(encoded).hexdigest(),
+        text_sha256=text.sha256,
         text_bytes=len(encoded),
         tokens=len(tokens),
         context=context,

@@ -304,3 +304,13 @@ def test_a_table_of_scores_that_cannot_be_read_is_refused(tmp_path: Path, rows: 
 def test_no_table_of_scores_is_named(tmp_path: Path) -> None:
     with pytest.raises(EcoRouteError, match=r"shape_quality\.csv"):
         published_scores(tmp_path)
+
+
+def test_axes_and_ground_can_be_told_before_anything_is_measured(catalogue: Catalogue) -> None:
+    kinds: tuple[tuple[QualityKind, str | None], ...] = (("published", None), ("bits-per-byte", "abc"))
+    for kind, text in kinds:
+        made = objectives(catalogue, kind)
+        for energy in (True, False):
+            point = made.point(row(quality=TEXT), energy=energy)
+            assert (made.axes(energy=energy), made.ground(H100, text)) == (point.axes, point.ground)
+    assert (made.knows(H100), made.knows("an unknown device")) == (True, False)
