@@ -5,9 +5,10 @@ The rules stand in a YAML file (:class:`Rules`). A **budget** names configuratio
 **regression** is a configuration's SCI, grams per generated token, above that of a baseline: the same configuration,
 measured earlier on a device of the same name. Figures and their doubts are those of :mod:`benchmark.objectives`.
 
-A difference counts where it is larger than noise: the doubt of the figure, as a share of it, times the normal quantile
-of the wanted confidence. A check of many configurations gives chance many tries, so for a regression the confidence is
-that of the whole check: of those that compare what has not changed, it is the share that passes (Šidák's correction).
+A difference counts where it is larger than noise: with ``sd`` the doubt of the figure, or of two figures together, and
+``z`` the normal quantile of the wanted confidence, that is a share of ``exp(z sd) - 1``. A check of many configurations
+gives chance many tries, so for a regression the confidence is that of the whole check: of those that compare what has
+not changed, it is the share that passes (Šidák's correction).
 
 * A mean beyond its limit by more than its noise is exceeded; by less it is within noise of the limit, which is said and
   fails only a ``strict`` check.
@@ -561,7 +562,7 @@ class _Judge:
         told = functools.partial(finding, value=figure.value, worse=worse, why=gates)
         if not rows:
             return told(status="untrusted")
-        allowed = quantile(self.rules.confidence) * figure.sd
+        allowed = math.expm1(quantile(self.rules.confidence) * figure.sd)
         return told(status="within" if worse <= 0 else "within noise" if worse <= allowed else "exceeded",
                     allowed=allowed)  # fmt: skip
 
@@ -621,7 +622,7 @@ class _Judge:
             return said(status="unknown", why=f"{error}{', or set regression.figure to energy' * (kind is GRAMS)}")
 
     def _against(self, pair: _Pair, off: float, asked: Regression, kind: Kind) -> Finding:
-        allowed = off * math.hypot(pair.now.sd, pair.before.sd) + asked.tolerance
+        allowed = math.expm1(off * math.hypot(pair.now.sd, pair.before.sd)) + asked.tolerance
         worse = pair.now.value / pair.before.value - 1
         better = pair.before.value / pair.now.value - 1
         return self._finding(

@@ -101,7 +101,7 @@ def statuses(report: Report) -> list[tuple[str, bool]]:
 
 
 def test_a_budget_is_exceeded_beyond_noise_alone() -> None:
-    allowed = Z * NOISE
+    allowed = math.expm1(Z * NOISE)
     at_edge = J_PER_TOKEN / (1 + allowed)
     for limit, status, fails in (
         (J_PER_TOKEN * 1.5, "within", False),
@@ -127,14 +127,14 @@ def test_a_strict_check_fails_within_noise_of_the_limit() -> None:
 
 def test_more_confidence_allows_more() -> None:
     (finding,) = judged(rules(budget(), confidence=0.99), row()).findings
-    assert finding.allowed == pytest.approx(statistics.NormalDist().inv_cdf(0.99) * NOISE)
+    assert finding.allowed == pytest.approx(math.expm1(statistics.NormalDist().inv_cdf(0.99) * NOISE))
 
 
 def test_a_row_with_spread_is_doubted_by_its_repeats_too() -> None:
     spread = replace(row(), decode=phase(980.0, 1000.0, 1020.0))
     (finding,) = judged(rules(budget()), spread).findings
     of_mean = 0.02 / math.sqrt(3)
-    assert finding.allowed == pytest.approx(Z * math.hypot(NOISE, of_mean))
+    assert finding.allowed == pytest.approx(math.expm1(Z * math.hypot(NOISE, of_mean)))
 
 
 def test_grams_are_per_million_tokens_and_as_doubtful_as_their_parts() -> None:
@@ -147,7 +147,7 @@ def test_grams_are_per_million_tokens_and_as_doubtful_as_their_parts() -> None:
     objectives = Objectives(CATALOGUE, zone="SWE", quality="published", noise=noise, scores={})
     assert finding.value == pytest.approx(objectives.carbon_g(row()).mid * 1e6)
     part = embodied_g * 1e6 / (finding.value or 0.0)
-    assert finding.allowed == pytest.approx(Z * ((1 - part) * noise.energy + part * noise.speed))
+    assert finding.allowed == pytest.approx(math.expm1(Z * ((1 - part) * noise.energy + part * noise.speed)))
     assert finding.unit == "g/million tokens"
 
 
@@ -177,7 +177,7 @@ def test_occasions_are_averaged_and_less_doubtful_together() -> None:
     assert finding.value == pytest.approx(J_PER_TOKEN)
     own = math.log(1.01 / 0.99) / math.sqrt(2)
     assert own > NOISE
-    assert finding.allowed == pytest.approx(Z * own / math.sqrt(2))
+    assert finding.allowed == pytest.approx(math.expm1(Z * own / math.sqrt(2)))
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_an_untrusted_occasion_is_left_out_beside_a_trusted_one() -> None:
     assert finding.status == "within"
     assert finding.value == pytest.approx(J_PER_TOKEN)
     assert finding.why == f"1 of 2 rows left out: {GATE}"
-    assert finding.allowed == pytest.approx(Z * NOISE), "nor does it say how far occasions lie apart"
+    assert finding.allowed == pytest.approx(math.expm1(Z * NOISE)), "nor does it say how far occasions lie apart"
 
 
 def test_a_budget_with_untrusted_rows_alone_is_no_pass() -> None:
@@ -308,13 +308,13 @@ def test_grams_of_an_unknown_device_are_no_answer_but_joules_are() -> None:
 
 
 def test_a_regression_is_found_at_the_edge_of_noise_and_not_before() -> None:
-    allowed = Z * math.hypot(NOISE, NOISE)
+    allowed = math.expm1(Z * math.hypot(NOISE, NOISE))
     for factor, status in (
-        (1 + allowed * 1.000001, "regressed"),
-        (1 + allowed * 0.999999, "unchanged"),
+        (1 + allowed * (1 + 1e-9), "regressed"),
+        (1 + allowed * (1 - 1e-9), "unchanged"),
         (1.0, "unchanged"),
-        (1 / (1 + allowed * 0.999999), "unchanged"),
-        (1 / (1 + allowed * 1.000001), "improved"),
+        (1 / (1 + allowed * (1 - 1e-9)), "unchanged"),
+        (1 / (1 + allowed * (1 + 1e-9)), "improved"),
     ):
         now = replace(row(factor), started_at=NOW.replace(hour=11))
         (finding,) = judged(ENERGY, now, baseline=[row()]).findings
@@ -329,7 +329,7 @@ def test_tolerance_comes_on_top_of_noise() -> None:
     tolerant = Rules(zone="SWE", regression=Regression(figure="energy", tolerance=0.1))
     (finding,) = judged(tolerant, row(1.1), baseline=[row()]).findings
     assert finding.status == "unchanged"
-    assert finding.allowed == pytest.approx(0.1 + Z * math.hypot(NOISE, NOISE))
+    assert finding.allowed == pytest.approx(0.1 + math.expm1(Z * math.hypot(NOISE, NOISE)))
 
 
 @settings(max_examples=60, deadline=None)
@@ -368,7 +368,7 @@ def test_the_confidence_is_of_all_comparisons_together() -> None:
     assert report.compared == 20
     each = statistics.NormalDist().cdf(quantile(0.95, 20))
     assert each**20 == pytest.approx(0.95)
-    allowed = quantile(0.95, 20) * NOISE * math.sqrt(2)
+    allowed = math.expm1(quantile(0.95, 20) * NOISE * math.sqrt(2))
     assert [finding.allowed for finding in report.findings] == [pytest.approx(allowed)] * 20
 
 
@@ -411,7 +411,7 @@ def test_only_rows_measured_since_are_compared_and_counted_as_noise() -> None:
     (finding,) = judged(ENERGY, *log, baseline=[before]).findings
     assert finding.status == "regressed"
     assert finding.value == pytest.approx(1.5 * J_PER_TOKEN)
-    assert finding.allowed == pytest.approx(Z * math.hypot(NOISE, NOISE / math.sqrt(2)))
+    assert finding.allowed == pytest.approx(math.expm1(Z * math.hypot(NOISE, NOISE / math.sqrt(2))))
 
 
 def test_rows_that_are_the_baselines_own_are_said_to_be() -> None:
