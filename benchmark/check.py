@@ -12,7 +12,8 @@ not changed, it is the share that passes (Šidák's correction).
 
 * A mean beyond its limit by more than its noise is exceeded; by less it is within noise of the limit, which is said and
   fails only a ``strict`` check.
-* Several occasions of a configuration are averaged. A row that the baseline has too is no new measurement.
+* Several occasions of a configuration are averaged. A row that the baseline has too is no new measurement, and is left
+  out where there is one: a file that only ever grows can be checked against what it was.
 * A row that failed a measuring gate is not judged beside one that did not; with no other its configuration is
   untrusted, and ``untrusted`` says what follows.
 * A question that cannot be answered is an error and no pass: a budget without a row to judge, a baseline with nothing
@@ -340,6 +341,10 @@ def configurations(rows: Iterable[Measured]) -> dict[tuple[str, str], Configurat
     }
 
 
+Present = Mapping[tuple[str, str], Configuration]
+"""Configurations by device name and subject, with the rows measured since the baseline where there are such."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Finding:
     """What ``check``, a budget or the regression, says of one configuration. ``against`` is the limit, or the
@@ -462,18 +467,19 @@ def check(
     old = frozenset(map(trial.dump, baseline.measured)) if baseline is not None else frozenset()
     fresh = tuple(row for row in now.measured if trial.dump(row) not in old)
     sides = [fresh] if baseline is None else [baseline.measured, fresh]
+    present = configurations(now.measured) | configurations(fresh)
     noise = noise_of(shipped, *sides)
     try:
         objectives = Objectives(catalogue, zone=rules.zone, quality="bits-per-byte", noise=noise, scores={})
     except EcoRouteError as error:
         raise EcoRouteError(f"zone: {error}") from error
     judge = _Judge(rules, objectives)
-    findings = [finding for budget in rules.budgets for finding in judge.budget(budget, now)]
+    findings = [finding for budget in rules.budgets for finding in judge.budget(budget, present, now)]
     notes = [*now.notes]
     compared = 0
     if baseline is not None:
         notes += baseline.notes
-        comparison = judge.regression(rules.regression or Regression(), now, baseline, old)
+        comparison = judge.regression(rules.regression or Regression(), present, now, baseline)
         findings += comparison.findings
         notes += comparison.notes
         compared = comparison.compared
@@ -517,9 +523,9 @@ class _Judge:
     rules: Rules
     objectives: Objectives
 
-    def budget(self, budget: Budget, now: Measurements) -> list[Finding]:
+    def budget(self, budget: Budget, present: Present, now: Measurements) -> list[Finding]:
         """Every configuration that the budget takes, by every limit of it."""
-        there = [each for each in configurations(now.measured).values() if budget.match.takes(each.config, each.device)]
+        there = [each for each in present.values() if budget.match.takes(each.config, each.device)]
         if not there:
             raise EcoRouteError(
                 f"budget {budget.name!r} matches no row that was measured: {budget.match.misses(now.measured)}"
@@ -566,12 +572,10 @@ class _Judge:
         return told(status="within" if worse <= 0 else "within noise" if worse <= allowed else "exceeded",
                     allowed=allowed)  # fmt: skip
 
-    def regression(
-        self, asked: Regression, now: Measurements, baseline: Measurements, old: frozenset[bytes]
-    ) -> _Comparison:
+    def regression(self, asked: Regression, present: Present, now: Measurements, baseline: Measurements) -> _Comparison:
         """Every configuration of a device that both sides know."""
         kind = GRAMS if asked.figure == "sci" else JOULES
-        present, past = configurations(now.measured), configurations(baseline.measured)
+        past = configurations(baseline.measured)
         devices, known = {device for device, _ in present}, {device for device, _ in past}
         if not devices & known:
             raise EcoRouteError(
@@ -580,7 +584,12 @@ class _Judge:
             )
         notes = [f"{device}: the baseline has no row of it, and others are not compared" for device in devices - known]
         notes += [f"{device}: only the baseline has rows of it, which are left alone" for device in known - devices]
-        sides = [self._pair(kind, each, past.get(key), old) for key, each in present.items() if each.device in known]
+        given_up = {row.config.subject: row.reason for row in now.rejected if row not in baseline.rejected}
+        sides = [
+            self._pair(kind, each, past.get(key), given_up.get(each.subject))
+            for key, each in present.items()
+            if each.device in known
+        ]
         pairs = [side for side in sides if isinstance(side, _Pair)]
         others = [side for side in sides if isinstance(side, Finding)]
         if not pairs and not any(side.fails or side.status == "not measured again" for side in others):
@@ -589,23 +598,27 @@ class _Judge:
         off = quantile(self.rules.confidence, max(len(pairs), 1))
         findings = [side if isinstance(side, Finding) else self._against(side, off, asked, kind) for side in sides]
         findings += [
-            self._gone(each, now, kind) for key, each in past.items() if key not in present and each.device in devices
+            self._gone(each, kind, given_up.get(each.subject))
+            for key, each in past.items()
+            if key not in present and each.device in devices
         ]
         return _Comparison(findings=tuple(findings), notes=tuple(sorted(notes)), compared=len(pairs))
 
     def _pair(
-        self, kind: Kind, each: Configuration, past: Configuration | None, old: frozenset[bytes]
+        self, kind: Kind, each: Configuration, past: Configuration | None, given_up: str | None
     ) -> _Pair | Finding:
-        """A configuration's figures on both sides, or why there is nothing to set against each other."""
+        """A configuration's figures on both sides, or why there is nothing to set against each other. ``given_up`` is
+        why it was rejected since."""
         said = functools.partial(
             self._finding, check="regression", unit=kind.unit, device=each.device, configuration=each.name
         )
         if past is None:
             return said(status="new", why="the baseline does not have it")
-        fresh = [row for row in each.rows if trial.dump(row) not in old]
-        if not fresh:
+        if all(row in past.rows for row in each.rows):
+            if given_up is not None:
+                return self._gone(each, kind, given_up)
             return said(status="not measured again", why="these are the baseline's own rows")
-        (rows, gates), (before, gates_before) = self._judged(fresh), self._judged(past.rows)
+        (rows, gates), (before, gates_before) = self._judged(each.rows), self._judged(past.rows)
         why = [gates, gates_before and f"baseline: {gates_before}"]
         if not rows or not before:
             return said(status="untrusted", why="; ".join(filter(None, why)))
@@ -638,14 +651,14 @@ class _Judge:
             why=pair.why,
         )
 
-    def _gone(self, each: Configuration, now: Measurements, kind: Kind) -> Finding:
+    def _gone(self, each: Configuration, kind: Kind, given_up: str | None) -> Finding:
+        """A configuration that the baseline has and that was not measured since: it fails if a budget is about it."""
         wanted = [budget.name for budget in self.rules.budgets if budget.match.takes(each.config, each.device)]
         why = ["the baseline has it"]
         if wanted:
             why.append(f"budget {_and(wanted)} is about it")
-        rejected = [row.reason for row in now.rejected if row.config.subject == each.subject]
-        if rejected:
-            why.append(f"it was rejected: {rejected[-1]}")
+        if given_up is not None:
+            why.append(f"it was rejected: {given_up}")
         return self._finding(
             check="regression",
             device=each.device,

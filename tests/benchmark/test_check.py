@@ -414,6 +414,30 @@ def test_only_rows_measured_since_are_compared_and_counted_as_noise() -> None:
     assert finding.allowed == pytest.approx(math.expm1(Z * math.hypot(NOISE, NOISE / math.sqrt(2))))
 
 
+def test_a_budget_too_is_of_what_was_measured_since() -> None:
+    before, other = row(), row(config=replace(CONFIG, batch=1))
+    log = [before, other, row(2.0, config=again(2))]
+    both = replace(ENERGY, budgets=(budget(J_PER_TOKEN * 1.6),))
+    assert statuses(judged(both, *log, baseline=[before, other])) == [
+        ("exceeded", True), ("within", False), ("regressed", True), ("not measured again", False),
+    ]  # fmt: skip
+    assert statuses(judged(replace(both, regression=None), *log)) == [("within", False), ("within", False)]
+
+
+def test_a_configuration_that_no_longer_runs_has_vanished_from_a_growing_file_too() -> None:
+    before, other = row(), row(config=replace(CONFIG, batch=1))
+    old = Rejected(config=CONFIG, at=NOW, reason="no memory then")
+    new = Rejected(config=again(2), at=NOW.replace(hour=12), reason="no memory now")
+    log: list[Trial] = [old, before, other, row(1.5, config=again(2, other.config))]
+    assert [each.status for each in judged(ENERGY, *log, baseline=log[:3]).findings] == [
+        "not measured again", "regressed",
+    ]  # fmt: skip
+    wanted = replace(ENERGY, budgets=(budget(9.0, Match(batch=(8,))),))
+    gone = judged(wanted, *log, new, baseline=log[:3]).findings[1]
+    assert (gone.status, gone.fails) == ("vanished", True)
+    assert gone.why == "the baseline has it; budget chat is about it; it was rejected: no memory now"
+
+
 def test_rows_that_are_the_baselines_own_are_said_to_be() -> None:
     other = replace(CONFIG, batch=1)
     report = judged(ENERGY, row(), row(config=other), baseline=[row(), row(1.2, config=other)])
