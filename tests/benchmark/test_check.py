@@ -239,6 +239,8 @@ def test_a_rejected_configuration_of_a_budget_is_named() -> None:
     assert statuses(report) == [("within", False), ("rejected", False)]
     assert (report.findings[1].warns, report.findings[1].why) == (True, "the cache does not fit")
     assert statuses(judged(rules(budget(), untrusted="fail"), row(), rejected))[1] == ("rejected", True)
+    here = judged(rules(budget(match=Match(device=(H200,)))), row(), rejected)
+    assert statuses(here) == [("within", False), ("rejected", False)], "on what device, a rejection does not say"
     later = judged(rules(budget()), replace(rejected, config=CONFIG), row())
     assert statuses(later) == [("within", False)]
 
@@ -366,6 +368,10 @@ def test_the_confidence_is_of_all_comparisons_together() -> None:
     now = [replace(row(config=config), started_at=NOW.replace(hour=11)) for config in configs]
     report = judged(ENERGY, *now, baseline=[row(config=config) for config in configs])
     assert report.compared == 20
+    doubtful = row(config=replace(CONFIG, batch=64), gates=(GATE,))
+    more = judged(ENERGY, *now, doubtful, baseline=[row(config=config) for config in [*configs, doubtful.config]])
+    assert more.compared == 20
+    assert more.findings[0].allowed == report.findings[0].allowed
     each = statistics.NormalDist().cdf(quantile(0.95, 20))
     assert each**20 == pytest.approx(0.95)
     allowed = math.expm1(quantile(0.95, 20) * NOISE * math.sqrt(2))
@@ -453,6 +459,8 @@ def test_a_baseline_with_nothing_to_compare_is_no_pass() -> None:
         judged(ENERGY, row(config=replace(CONFIG, batch=1)), baseline=[row()])
     with pytest.raises(EcoRouteError, match=r"nothing could be compared .*untrusted, baseline: decode energy CV"):
         judged(ENERGY, row(), baseline=[row(1.1, gates=(GATE,))])
+    failing = replace(ENERGY, untrusted="fail")
+    assert statuses(judged(failing, row(), baseline=[row(1.1, gates=(GATE,))])) == [("untrusted", True)]
     both = source(row())
     with pytest.raises(EcoRouteError, match="the baseline is the very files to be checked"):
         check.check(ENERGY, both, both, catalogue=CATALOGUE, shipped=SHIPPED)
@@ -493,6 +501,8 @@ def test_noise_from_few_pairs_is_believed_only_where_it_is_larger() -> None:
     assert check.noise_of(SHIPPED, pairs(4, 1.5)).energy == pytest.approx(far)
     assert check.noise_of(SHIPPED, pairs(5, 1.001)).energy == pytest.approx(close)
     assert check.noise_of(SHIPPED, pairs(2, 1.5), pairs(5, 1.001)).energy == pytest.approx(close)
+    throttled = row(1.3, config=again(3), gates=(GATE,))
+    assert check.noise_of([*SHIPPED, throttled], [row(), throttled]) == replace(shipped, pairs=0)
     with pytest.raises(EcoRouteError, match="use --occasion 2"):
         check.noise_of([row()], [row()])
 
@@ -593,6 +603,9 @@ def test_two_budgets_of_one_name_and_files_that_are_no_rules_are_refused(tmp_pat
         path.write_text(text)
         with pytest.raises(EcoRouteError, match="must be a mapping that begins with a zone"):
             read_rules(path)
+    path.write_text("zone: &itself [*itself]\n")
+    with pytest.raises(EcoRouteError, match="line 1: zone: must be text"):
+        read_rules(path)
     path.write_bytes(b"zone: \xff")
     with pytest.raises(EcoRouteError, match=r"carbon.yaml: is not YAML: "):
         read_rules(path)
@@ -682,6 +695,19 @@ def test_junit_holds_a_case_for_each_configuration_and_survives_any_name(
             "regression: Qwen3-8B bf16, batch 1, 256+256 tokens on NVIDIA H200: new; the baseline does not have it",
         )
     ]
+
+
+def test_an_untrusted_row_that_fails_is_a_failure_and_not_skipped(place: Path) -> None:
+    (place / "now" / "more.jsonl").write_bytes(dump(row(config=again(2, replace(CONFIG, batch=1)), gates=(GATE,))))
+    text = "zone: SWE\nbudgets:\n  - {name: chat, match: {}, max_j_per_token: 9}\nuntrusted: fail\n"
+    (place / "carbon.yaml").write_text(text)
+    output = place / "report.xml"
+    assert run(place, "--format", "junit", "--output", str(output)) == 0, "beside a trusted occasion it is left out"
+    (place / "now" / "more.jsonl").write_bytes(dump(row(config=replace(CONFIG, batch=2), gates=(GATE,))))
+    assert run(place, "--format", "junit", "--output", str(output)) == 1
+    (suite,) = ET.fromstring(output.read_bytes())
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("3", "1", "0")
+    assert [failure.get("type") for failure in suite.iter("failure")] == ["untrusted"]
 
 
 def test_markdown_says_what_fails_first_and_a_name_cannot_break_the_table(
