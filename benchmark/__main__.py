@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmark import (
     check_report,
     curate,
+    front_report,
     frontier_report,
     kinds,
     law_report,
@@ -161,6 +162,13 @@ COMMANDS = (
     ),
     Command(
         "route-eval", "judge task scoring by every protocol, beside its baselines", _route_eval_options, _route_eval
+    ),
+    Command(
+        "front",
+        "print and export the Pareto front of what was measured: grams, quality, speed",
+        front_report.options,
+        front_report.run,
+        front_report.EXAMPLES,
     ),
     Command(
         "check",

@@ -99,16 +99,6 @@ class Front:
             self._crowding = self._all_crowding()
         return self._crowding.copy()
 
-    @property
-    def best(self) -> tuple[float, ...]:
-        """The least cost on each axis, which seldom is one point's. Raises EcoRouteError if there is no point."""
-        return tuple(self._known().min(axis=0).tolist())
-
-    @property
-    def worst(self) -> tuple[float, ...]:
-        """The highest cost on each axis, of points on the front and off it. Raises EcoRouteError if there is none."""
-        return tuple(self._known().max(axis=0).tolist())
-
     def hypervolume(self, reference: Sequence[float]) -> float:
         """The volume of what is dominated and dominates ``reference``, in the product of the axes' units; points that
         are not below the reference on every axis add nothing. Raises EcoRouteError for a reference that is no point."""
@@ -210,11 +200,6 @@ class Front:
             new = np.empty((2 * len(old), *old.shape[1:]), dtype=old.dtype)
             new[: len(old)] = old
             setattr(self, name, new)
-
-    def _known(self) -> Floats:
-        if not self._n:
-            raise EcoRouteError("a front without points has no best and no worst: add one first")
-        return self._costs[: self._n]
 
     def _checked(self, values: Sequence[float], name: str) -> Floats:
         given = np.asarray(values, dtype=np.float64)
