@@ -375,8 +375,8 @@ class Schedule:
     def left_s(self) -> float:
         """Time until the end of plan or budget, whichever comes first."""
         needed, last = 0.0, self._last
-        if self._running is not None:
-            found, before, begin_s = self._running
+        if (running := self._running) is not None:  # read once: a display asks from a thread of its own
+            found, before, begin_s = running
             needed += max(0.0, found.seconds(before) - (self._clock() - begin_s) / self.pace)
             last = found.config
         for found in self.left:
