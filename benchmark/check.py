@@ -38,7 +38,7 @@ import yaml
 from pydantic import BeforeValidator, Field, Strict, TypeAdapter, ValidationError
 
 from benchmark import trial
-from benchmark.objectives import Noise, Objectives
+from benchmark.objectives import LEAST_PAIRS, Noise, Objectives, mean_of
 from benchmark.trial import Measured, Precision, Rejected, Trial, TrialConfig
 from ecoroute_mcp import refresh
 from ecoroute_mcp.catalogue import Catalogue, Grid
@@ -46,9 +46,6 @@ from ecoroute_mcp.sci import EcoRouteError
 
 TOKENS = 1_000_000
 """Grams are told, and limited, per so many generated tokens."""
-LEAST_PAIRS = 5
-"""A noise from fewer pairs of occasions is believed only where it is larger than the shipped machine's: one pair in
-twelve lies within a tenth of its own standard deviation, and would make a regression of every difference."""
 
 Status = Literal[
     "within", "within noise", "exceeded",
@@ -263,8 +260,8 @@ class Kind:
     def of(self, objectives: Objectives, rows: Sequence[Measured]) -> Figure:
         """The mean of some rows. Raises EcoRouteError where one of them lacks the figure."""
         sds = [self.sd(objectives, row) for row in rows]
-        value = statistics.fmean(self.value(objectives, row) for row in rows)
-        return Figure(value=value, sd=math.hypot(*sds) / len(sds))
+        value, sd = mean_of([self.value(objectives, row) for row in rows], sds, ratio=True)
+        return Figure(value=value, sd=sd)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -430,17 +427,8 @@ class Measurements:
 
 def noise_of(shipped: Sequence[Measured], *sides: Sequence[Measured]) -> Noise:
     """How far occasions lie apart: of the side with the most pairs of them, each side by itself, since what lies
-    between the two sides is the question. Under :data:`LEAST_PAIRS` not less than the shipped machine's.
-
-    Raises EcoRouteError where nothing at all was measured twice."""
-    nothing = Noise(energy=0.0, speed=0.0, pairs=0)
-    own = max((Noise.of(_trusted(rows), nothing) for rows in sides), key=lambda noise: noise.pairs)
-    if own.pairs >= LEAST_PAIRS:
-        return own
-    usual = Noise.of(_trusted(shipped), nothing)
-    if not own.pairs + usual.pairs:
-        raise EcoRouteError("no configuration was measured on two occasions, so noise is unknown: use --occasion 2")
-    return Noise(energy=max(own.energy, usual.energy), speed=max(own.speed, usual.speed), pairs=own.pairs)
+    between the two sides is the question. Raises EcoRouteError where nothing at all was measured twice."""
+    return max((Noise.known(rows, shipped) for rows in sides), key=lambda noise: noise.pairs)
 
 
 def _trusted(rows: Iterable[Measured]) -> tuple[Measured, ...]:

@@ -202,15 +202,22 @@ def over_occasions(points: Sequence[Point]) -> Point:
         return last
     values, sds = [], []
     for place, axis in enumerate(last.axes):
-        total = math.fsum(point.values[place] for point in points)
-        weights = [point.values[place] if axis.ratio else 1.0 for point in points]
-        apart = math.hypot(*(weight * point.sds[place] for weight, point in zip(weights, points, strict=True)))
-        values.append(total / count)
-        sds.append(apart / math.fsum(weights))
+        value, sd = mean_of(
+            [point.values[place] for point in points], [point.sds[place] for point in points], axis.ratio
+        )
+        values.append(value)
+        sds.append(sd)
     carbon_g = last.carbon_g
     if carbon_g is not None:
         carbon_g = functools.reduce(add, (point.carbon_g for point in points if point.carbon_g)).scaled(1 / count)
     return replace(last, values=tuple(values), sds=tuple(sds), carbon_g=carbon_g)
+
+
+def mean_of(values: Sequence[float], sds: Sequence[float], ratio: bool) -> tuple[float, float]:
+    """The mean of independent figures, and its standard deviation; with ``ratio`` an sd is a share of its figure."""
+    weights = list(values) if ratio else [1.0] * len(values)
+    apart = math.hypot(*(weight * sd for weight, sd in zip(weights, sds, strict=True)))
+    return math.fsum(values) / len(values), apart / math.fsum(weights)
 
 
 class Objectives:

@@ -177,7 +177,8 @@ def test_occasions_are_averaged_and_less_doubtful_together() -> None:
     assert finding.value == pytest.approx(J_PER_TOKEN)
     own = math.log(1.01 / 0.99) / math.sqrt(2)
     assert own > NOISE
-    assert finding.allowed == pytest.approx(math.expm1(Z * own / math.sqrt(2)))
+    of_mean = math.hypot(0.99, 1.01) / 2 * own
+    assert finding.allowed == pytest.approx(math.expm1(Z * of_mean))
 
 
 @pytest.mark.parametrize(
@@ -503,7 +504,7 @@ def test_noise_from_few_pairs_is_believed_only_where_it_is_larger() -> None:
     assert check.noise_of(SHIPPED, pairs(2, 1.5), pairs(5, 1.001)).energy == pytest.approx(close)
     throttled = row(1.3, config=again(3), gates=(GATE,))
     assert check.noise_of([*SHIPPED, throttled], [row(), throttled]) == replace(shipped, pairs=0)
-    with pytest.raises(EcoRouteError, match="use --occasion 2"):
+    with pytest.raises(EcoRouteError, match="again with --occasion 2"):
         check.noise_of([row()], [row()])
 
 
