@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,12 +16,13 @@ from typing import Any
 from benchmark import session, table
 from benchmark.front import QUALITIES, ZONE, DeviceFront, Fronts, LeftOut, Standing, fronts, read
 from benchmark.objectives import LEAST_PAIRS, Axis, Score, published
-from benchmark.trial import TrialConfig
+from benchmark.trial import Precision, TrialConfig
 from ecoroute_mcp import refresh
 from ecoroute_mcp.catalogue import Catalogue
 from ecoroute_mcp.sci import EcoRouteError, Estimate
 
 MILLION = 1_000_000
+UNQUANTISED: frozenset[Precision] = frozenset({"bf16", "fp16", "fp32"})
 
 EXAMPLES = """examples:
   python -m benchmark front                                      every device of the measurements, its front
@@ -96,6 +98,9 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.csv.write_text(as_csv(found, scores), encoding="utf-8")
         except OSError as error:
             raise EcoRouteError(f"cannot write {arguments.csv} ({error.strerror}): name another file") from error
+    for rows in files:
+        if rows.torn is not None:
+            print(f"an incomplete last line of {len(rows.torn)} characters is left out", file=sys.stderr)
     if arguments.json:
         print(json.dumps(document(found, scores, catalogue), indent=2, allow_nan=False))
     else:
@@ -134,6 +139,9 @@ def _show_front(front: DeviceFront, found: Fronts, scores: Mapping[str, Score], 
             if every or each.within_noise
         ],
     )  # fmt: skip
+    lossy = {each.point.row.config.precision for each in front.standings if every or each.within_noise} - UNQUANTISED
+    if lossy and front.quality == "published":
+        print(f"The scores are of released weights: what {', '.join(sorted(lossy))} lose of them is not in")
     members = sum(each.on_front for each in front.standings)
     noisy = sum(each.within_noise and not each.on_front for each in front.standings)
     others = len(front.standings) - members - noisy

@@ -293,6 +293,19 @@ def test_the_command_prints_members_and_why_rows_are_left_out(folder: Path, caps
     assert "rank 1" in printed(capsys, "--folder", folder, "--all")
 
 
+def test_what_a_precision_loses_is_said_to_be_missing_and_a_torn_line_is_named(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = folder / "rows.jsonl"
+    quantised = made(150.0, batch=64)
+    quantised = replace(quantised, config=replace(quantised.config, precision="nf4"))
+    path.write_bytes(path.read_bytes() + dump(quantised) + b'{"torn')
+    assert main(["front", "--folder", str(folder)]) == 0
+    out, err = capsys.readouterr()
+    assert "The scores are of released weights: what nf4 lose of them is not in" in out
+    assert "an incomplete last line of 6 characters is left out" in err
+
+
 def test_json_and_csv_hold_every_row_with_basis_sources_and_reasons(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
