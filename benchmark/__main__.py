@@ -24,6 +24,7 @@ from benchmark import (
     summary,
     summary_report,
     trial,
+    workbench_report,
 )
 from ecoroute_mcp.refresh import packaged_data
 from ecoroute_mcp.sci import EcoRouteError
@@ -139,6 +140,13 @@ COMMANDS = (
         session.options,
         session.run,
         session.RUN_EXAMPLES,
+    ),
+    Command(
+        "search",
+        "search a space of configurations for the front of carbon, quality and speed, unattended",
+        workbench_report.options,
+        workbench_report.run,
+        workbench_report.EXAMPLES,
     ),
     Command("fit", "fit and validate the energy law", law_report.options, law_report.run, law_report.EXAMPLES),
     Command(
