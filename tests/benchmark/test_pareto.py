@@ -171,6 +171,12 @@ def test_figures_by_hand() -> None:
     assert front.hypervolume((4.0, 4.0)) == 2.0
 
 
+def test_an_axis_on_which_all_are_alike_adds_nothing_to_crowding() -> None:
+    front = front_of([((7.0, x, y), (0.0, 0.0, 0.0)) for x, y in [(1.0, 5.0), (2.0, 3.0), (3.0, 2.5), (5.0, 1.0)]])
+    # The second spans 2 of 4 and 2.5 of 4, the third 3 of 4 and 2 of 4.
+    assert front.crowding.tolist() == [math.inf, 1.125, 1.25, math.inf]
+
+
 def test_noise_keeps_a_point_on_the_front_until_the_difference_is_sure() -> None:
     # Two standard deviations of 0.3 and 0.4 make 0.5 of the difference: sure from 0.98 on.
     for gap, within in ((0.97, True), (0.99, False)):
