@@ -58,6 +58,10 @@ CODEROUTER_MODELS = {
     "qwen3-max": Catalogued("qwen3-max", "default"),
     "qwen3.5-plus": Catalogued("qwen3.5-plus", "default"),
 }
+ANSWERED = ("opus-4-6", "sonnet-4-6", "gpt-5.4", "kimi-k2.5")
+"""Models of CodeRouterBench that answered without reasoning."""
+REASONED = ("glm-5", "minimax-M2.7", "qwen3.5-plus")
+"""And those that reasoned. The counts of qwen3-max are none of its own: ten values stand for a thousand answers."""
 LIVECODE_MODELS = {
     "O4-Mini (High)": Catalogued("o4-mini", "high"),
     "O4-Mini (Medium)": Catalogued("o4-mini", "medium"),
@@ -160,6 +164,24 @@ def read_coderouter(folder: Path) -> Outcomes:
         "USD",
         table[["split", "dimension", "grader"]],
     )
+
+
+@dataclass(frozen=True)
+class Written:
+    """Tokens written (tasks, models) by models of CodeRouterBench, and the kind of each task (tasks,)."""
+
+    models: tuple[str, ...]
+    kinds: NDArray[np.str_]
+    tokens: Floats
+
+
+def read_written(folder: Path) -> Written:
+    """The tasks of CodeRouterBench whose tokens in and out are told apart, for all of ANSWERED and REASONED."""
+    models = (*ANSWERED, *REASONED)
+    columns = [f"out_tok|{name}" for name in models]
+    table = _table(folder, CODEROUTER, ("dimension", *columns))
+    told = table[np.isfinite(table[columns].to_numpy(dtype=np.float64)).all(1)]
+    return Written(models, told["dimension"].to_numpy().astype(str), told[columns].to_numpy(dtype=np.float64))
 
 
 def read_livecode(folder: Path) -> Outcomes:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold
 
-from benchmark import routing
+from benchmark import routing, routing_tokens
 from benchmark.routing import Catalogued
 from benchmark.routing_fit import latent, logistic
 from benchmark.routing_metrics import Floats, Integers
@@ -223,11 +223,14 @@ def train(folder: Path) -> tuple[dict[str, Any], str]:
 def run(folder: Path, into: Path | None) -> int:
     """Train and print the report; write it and the coefficients into a folder if one is given. Returns exit status."""
     document, report = train(folder)
+    verbosity = routing_tokens.table(routing_tokens.fit(routing.read_written(folder)))
     print(report)
+    print(verbosity)
     if into is not None:
         (into / FILE).write_text(
             json.dumps(document, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8"
         )
         (into / REPORT).write_text(report, encoding="utf-8")
-        print(f"wrote {into / FILE} and {into / REPORT}", file=sys.stderr)
+        (into / routing_tokens.FILE).write_text(verbosity, encoding="utf-8")
+        print(f"wrote {FILE}, {REPORT} and {routing_tokens.FILE} into {into}", file=sys.stderr)
     return 0

@@ -164,6 +164,17 @@ class EffortLevel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Verbosity:
+    """How many times the tokens of others' answers a model writes in its own, and the effort it was seen at when none
+    was asked for: its ``default``."""
+
+    model: str
+    default_effort: Effort
+    answer: Estimate
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tier:
     """A tier of the quality scale for people: where on the latent scale it begins. None: open below."""
 
@@ -312,6 +323,7 @@ class Catalogue:
     parameters: tuple[Parameter, ...]
     task_kinds: tuple[TaskKind, ...]
     efforts: tuple[EffortLevel, ...]
+    verbosity: tuple[Verbosity, ...]
     tiers: tuple[Tier, ...]
     quality: tuple[Quality, ...]
     measured_energy: tuple[MeasuredEnergy, ...]
@@ -353,6 +365,8 @@ class Catalogue:
             ("measured_energy", "model", "models", "id"),
             ("measured_energy", "device", "energy_laws", "device"),
             ("local_energy", "model", "models", "id"),
+            ("verbosity", "model", "models", "id"),
+            ("verbosity", "default_effort", "efforts", "effort"),
             ("models", "provider", "providers", "id"),
             ("task_kinds", "min_tier", "tiers", "tier"),
             ("quality", "tier", "tiers", "tier"),
@@ -393,6 +407,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "parameters": ("name",),
     "task_kinds": ("kind",),
     "efforts": ("effort",),
+    "verbosity": ("model",),
     "tiers": ("tier",),
     "quality": ("model", "effort"),
     "measured_energy": ("model", "device", "devices", "precision", "batch", "workload", "stack"),

@@ -27,7 +27,8 @@ _ZONES_KEPT = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """A model at one effort. ``multiplier``: tokens it writes over those of an answer without reasoning.
+    """A model at one effort. ``multiplier``: tokens it writes over those of its answer without reasoning;
+    ``verbosity``: tokens of that answer over those of others' answers.
 
     ``provider`` serves it: the model's own, or this machine where it was measured here."""
 
@@ -35,6 +36,7 @@ class Choice:
     provider: Provider
     effort: Effort
     multiplier: Estimate
+    verbosity: Estimate
     quality: Quality | None
     footprint: Footprint
     per_token: TokenCarbon
@@ -65,7 +67,9 @@ class Choices:
         """
         self._method = method
         self._multipliers = {row.effort: row.output_multiplier for row in catalogue.efforts}
-        self._call_context = next(row.value for row in catalogue.parameters if row.name == "call_context_tokens")
+        self._verbosities = {row.model: row for row in catalogue.verbosity}
+        named = {row.name: row.value for row in catalogue.parameters}
+        self._call_context, self._verbosity_unknown = named["call_context_tokens"], named["verbosity_factor"]
         self._providers = {row.id: row for row in catalogue.providers}
         self._home_g_per_kwh = home_g_per_kwh
         self._grams: dict[str | None, tuple[list[float], list[float]]] = {}
@@ -94,6 +98,7 @@ class Choices:
         self._context = [_or_infinite(choice.model.context_tokens) for choice in self.all]
         self._most_output = [_or_infinite(choice.model.max_output_tokens) for choice in self.all]
         self._multiplier = [choice.multiplier.mid for choice in self.all]
+        self._verbosity = [choice.verbosity.mid for choice in self.all]
         self.local = [choice.provider.id == THIS_MACHINE for choice in self.all]
         self._token_kwh()
         self._at: dict[tuple[int, ...], Choices] = {}
@@ -140,23 +145,32 @@ class Choices:
         provider = self._providers[THIS_MACHINE if footprint.machine else model.provider]
         for quality in qualities or (None,):
             effort: Effort = quality.effort if quality is not None else "default"
-            # A model that cannot reason writes its answer and nothing else, whatever effort is asked of it.
-            multiplier = self._multipliers[effort if "reasoning" in model.abilities else "none"]
+            multiplier, verbosity = self._lengths(model, effort)
             self.all.append(
                 Choice(
                     model=model,
                     provider=provider,
                     effort=effort,
                     multiplier=multiplier,
+                    verbosity=verbosity,
                     quality=quality,
                     footprint=footprint,
                     per_token=self._method.at_facility(footprint, provider, multiplier),
                 )
             )
 
+    def _lengths(self, model: Model, effort: Effort) -> tuple[Estimate, Estimate]:
+        """A model's multiplier at an effort, and its verbosity: counted, else that of any model."""
+        counted = self._verbosities.get(model.id)
+        if "reasoning" not in model.abilities:
+            effort = "none"  # it writes its answer and nothing else, whatever effort is asked of it
+        elif effort == "default" and counted is not None:
+            effort = counted.default_effort
+        return self._multipliers[effort], self._verbosity_unknown if counted is None else counted.answer
+
     def unplaced(self, choice: Choice, effort: Effort) -> Choice:
         """The same model at an effort that no benchmark has tried."""
-        multiplier = self._multipliers[effort]
+        multiplier, _ = self._lengths(choice.model, effort)
         per_token = self._method.at_facility(choice.footprint, choice.provider, multiplier)
         return replace(choice, effort=effort, multiplier=multiplier, quality=None, per_token=per_token)
 
@@ -180,21 +194,32 @@ class Choices:
 
     def cost_usd(self, demand: Demand) -> list[float]:
         """Middle dollars of the task, per choice; infinite where the price is not known, as on this machine."""
-        return _per_task(demand, self._usd_in, self._usd_out)
+        inputs = demand.input_tokens.mid
+        return [
+            inputs * read + outputs * written
+            for read, written, outputs in zip(self._usd_in, self._usd_out, self._answers(demand), strict=True)
+        ]
 
-    def context_tokens(self, demand: Demand, multiplier: Estimate) -> Estimate:
+    def context_tokens(self, demand: Demand, choice: Choice) -> Estimate:
         """What a written token of a task attends to in the mean: what was read, and half of what is written with it."""
         if not demand.one_window:
             return self._call_context
-        return demand.input_tokens + (demand.output_tokens * multiplier).scaled(0.5)
+        return demand.input_tokens + (answer_tokens(demand, choice) * choice.multiplier).scaled(0.5)
+
+    def _answers(self, demand: Demand) -> list[float]:
+        """Middle tokens of each choice's answer, as :func:`answer_tokens` has them."""
+        tokens = demand.output_tokens.mid
+        if _given(demand):
+            return [tokens] * len(self.all)
+        return [tokens * verbosity for verbosity in self._verbosity]
 
     def _with_context(self, demand: Demand, per_read: list[float], per_written: list[float]) -> list[float]:
-        inputs, outputs, called = demand.input_tokens.mid, demand.output_tokens.mid, self._call_context.mid
+        inputs, called = demand.input_tokens.mid, self._call_context.mid
         window = demand.one_window
         return [
             inputs * read + outputs * written * (1 + share * (inputs + outputs * multiplier / 2 if window else called))
-            for read, written, share, multiplier in zip(
-                per_read, per_written, self._context_share, self._multiplier, strict=True
+            for read, written, share, multiplier, outputs in zip(
+                per_read, per_written, self._context_share, self._multiplier, self._answers(demand), strict=True
             )
         ]
 
@@ -207,10 +232,12 @@ class Choices:
 
     def holds(self, demand: Demand) -> list[bool]:
         """Whether a choice's context window and output limit hold the task at its middle; an unknown limit does."""
-        inputs, outputs = demand.input_tokens.mid, demand.output_tokens.mid
+        inputs = demand.input_tokens.mid
         return [
             outputs * multiplier <= most and inputs + outputs * multiplier <= context
-            for multiplier, most, context in zip(self._multiplier, self._most_output, self._context, strict=True)
+            for outputs, multiplier, most, context in zip(
+                self._answers(demand), self._multiplier, self._most_output, self._context, strict=True
+            )
         ]
 
     def where(self, accept: Callable[[Choice], bool]) -> list[bool]:
@@ -288,9 +315,14 @@ class Choices:
         return read, written
 
 
-def _per_task(demand: Demand, per_read: list[float], per_written: list[float]) -> list[float]:
-    inputs, outputs = demand.input_tokens.mid, demand.output_tokens.mid
-    return [inputs * read + outputs * written for read, written in zip(per_read, per_written, strict=True)]
+def answer_tokens(demand: Demand, choice: Choice) -> Estimate:
+    """Tokens of this model's answer before reasoning: the caller's number as it is, else the usual of the kind times
+    how much this model writes."""
+    return demand.output_tokens if _given(demand) else demand.output_tokens * choice.verbosity
+
+
+def _given(demand: Demand) -> bool:
+    return demand.output_tokens.basis == "given"
 
 
 def _or_infinite(value: float | None) -> float:

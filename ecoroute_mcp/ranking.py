@@ -33,7 +33,7 @@ from ecoroute_mcp.catalogue import (
     Source,
     cited_sources,
 )
-from ecoroute_mcp.choices import TOKENS_PER_MTOK, Choice, Choices, Excluded
+from ecoroute_mcp.choices import TOKENS_PER_MTOK, Choice, Choices, Excluded, answer_tokens
 from ecoroute_mcp.energy import Method, TokenCarbon, middle
 from ecoroute_mcp.identity import Identity, Match
 from ecoroute_mcp.sci import JOULES_PER_KWH, Basis, EcoRouteError, Estimate, sci_g, shown, weakest
@@ -140,6 +140,7 @@ class Ranked:
     """One model at one effort on this task. Grams, joules and dollars are per task at the facility's meter.
 
     ``carbon_g_per_token`` counts the tokens read and written at their middle; its interval is that of serving alone.
+    ``verbosity``: tokens of this model's answer over those of others' answers; None where the caller said how many.
     """
 
     model: str
@@ -152,6 +153,7 @@ class Ranked:
     carbon_g_per_token: Estimate
     energy_j: Estimate
     output_tokens: Estimate
+    verbosity: Estimate | None
     cost_usd: Estimate | None
     ability: Ability | None
     zone: Zone
@@ -575,9 +577,9 @@ class Router:
 
     def _ranked(self, option: Choice, demand: Demand, grid: Grid | None) -> Ranked:
         intensity = self._choices.intensity(option, grid)
-        inputs, outputs = demand.input_tokens, demand.output_tokens
+        inputs, outputs = demand.input_tokens, answer_tokens(demand, option)
         token = option.per_token
-        growth = token.growth(self._choices.context_tokens(demand, option.multiplier))
+        growth = token.growth(self._choices.context_tokens(demand, option))
         energy_kwh = _per_task(inputs, outputs, token.prefill_kwh, token.decode_kwh, growth)
         embodied = _per_task(inputs, outputs, token.prefill_embodied_g, token.decode_embodied_g, growth)
         written = outputs * option.multiplier
@@ -596,6 +598,7 @@ class Router:
             carbon_g_per_token=at_middle.scaled(1 / (inputs.mid + written.mid)),
             energy_j=energy_kwh.scaled(JOULES_PER_KWH),
             output_tokens=written,
+            verbosity=None if outputs is demand.output_tokens else option.verbosity,
             cost_usd=None if option.footprint.machine else self._cost(option.model, inputs, written),
             ability=ability,
             zone=self._home[option.provider.id] if grid is None else _zone(grid, "the zone of this answer"),
@@ -702,7 +705,7 @@ class Router:
         self, option: Choice, demand: Demand, grid: Grid | None, one_grid: bool, method: Method
     ) -> Estimate:
         """Grams with only this model's own doubt: the task's tokens at their middles, serving as ``method`` has it, and
-        the grid too at its middle where both models use the same one. Its reasoning tokens, its size and its provider's
+        the grid too at its middle where both models use the same one. How much it writes, its size and its provider's
         PUE are its own."""
         footprint = method.footprint(option.model, demand.input_tokens.mid)
         per_token = method.at_facility(footprint, option.provider, option.multiplier)
@@ -711,9 +714,9 @@ class Router:
         return _carbon_g(
             per_token,
             typical.input_tokens,
-            typical.output_tokens,
+            answer_tokens(typical, option),
             middle(intensity) if one_grid else intensity,
-            per_token.growth(self._choices.context_tokens(typical, option.multiplier)),
+            per_token.growth(self._choices.context_tokens(typical, option)),
         )
 
     # -- words

@@ -49,6 +49,7 @@ _FILES: dict[str, str] = {
     "parameters": "parameters.csv",
     "task_kinds": "task_kinds.csv",
     "efforts": "efforts.csv",
+    "verbosity": "verbosity.csv",
     "tiers": "tiers.csv",
     "quality": "quality.csv",
     "measured_energy": "measured_energy.csv",

@@ -221,7 +221,7 @@ def test_a_saving_against_a_hosted_model_keeps_the_whole_doubt_of_each(here: Any
         per_token = method.at_facility(method.footprint(choice.model, 100), choice.provider, choice.multiplier)
         asked = answer.demand
         typical = replace(asked, input_tokens=middle(asked.input_tokens), output_tokens=middle(asked.output_tokens))
-        growth = per_token.growth(router._choices.context_tokens(typical, choice.multiplier))
+        growth = per_token.growth(router._choices.context_tokens(typical, choice))
         assert (growth is None) is (shown.provider == "this-machine")  # there the context is inside
         decode_kwh, decode_g = per_token.decode_kwh, per_token.decode_embodied_g
         if growth is not None:

@@ -65,6 +65,10 @@ FILES = {
         high,2,3,4,guess,Half way up
         default,1,2,3,guess,Not stated
         """,
+    "verbosity.csv": """\
+        model,default_effort,answer.low,answer.mid,answer.high,answer.sources,note
+        acme/anvil,high,0.5,1.25,2,meter,Counted
+        """,
     "tiers.csv": """\
         tier,theta_from,sources
         5,,guess
@@ -488,7 +492,7 @@ def test_a_refresh_reports_what_it_changed(data: Path, db: Path) -> None:
     first = refresh.refresh(db, data)
     assert first.notice == f"The database {db} was built anew: it does not exist yet."
     assert first.failed == {}
-    assert sum(change.after for change in first.changes) == sum(len(change.added) for change in first.changes) == 22
+    assert sum(change.after for change in first.changes) == sum(len(change.added) for change in first.changes) == 23
     assert all(change.text().endswith("unchanged") for change in refresh.refresh(db, data).changes)
 
     change(data, "models.csv", "acme/bellows,acme,bellows,vendor", "acme/crucible,acme,crucible,vendor")
