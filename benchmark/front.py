@@ -269,4 +269,4 @@ def _front(
 
 
 def _order(standing: Standing) -> tuple[object, ...]:
-    return (not standing.on_front, not standing.within_noise, standing.rank, standing.point.costs)
+    return (not standing.within_noise, standing.rank, standing.point.costs)

@@ -141,7 +141,7 @@ def _show_front(front: DeviceFront, found: Fronts, scores: Mapping[str, Score], 
     )  # fmt: skip
     lossy = {each.point.row.config.precision for each in front.standings if every or each.within_noise} - UNQUANTISED
     if lossy and front.quality == "published":
-        print(f"The scores are of released weights: what {', '.join(sorted(lossy))} lose of them is not in")
+        print(f"The scores are of released weights: what {' or '.join(sorted(lossy))} loses is not in them")
     members = sum(each.on_front for each in front.standings)
     noisy = sum(each.within_noise and not each.on_front for each in front.standings)
     others = len(front.standings) - members - noisy

@@ -302,7 +302,7 @@ def test_what_a_precision_loses_is_said_to_be_missing_and_a_torn_line_is_named(
     path.write_bytes(path.read_bytes() + dump(quantised) + b'{"torn')
     assert main(["front", "--folder", str(folder)]) == 0
     out, err = capsys.readouterr()
-    assert "The scores are of released weights: what nf4 lose of them is not in" in out
+    assert "The scores are of released weights: what nf4 loses is not in them" in out
     assert "an incomplete last line of 6 characters is left out" in err
 
 
