@@ -120,9 +120,9 @@ class Tally:
 
 
 class FrontSoFar:
-    """The front of what was measured. ``point`` gives a row's figures on some axes, or raises NoFigure for one that does
-    not compare with the others. Occasions of one configuration are one point, their mean.
+    """The front of what was measured. Occasions of one configuration are one point, their mean.
 
+    ``point`` gives the figures of a row on ``axes``, or raises NoFigure for one that does not compare with the others.
     A row that failed a gate other than those of throttling is not to be trusted, and is left out."""
 
     def __init__(self, point: Callable[[Measured], Point], axes: Sequence[Axis]) -> None:

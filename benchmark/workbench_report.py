@@ -243,12 +243,12 @@ def _run(arguments: argparse.Namespace, interruption: Interruption) -> int:
     branch: ResultsBranch | None = None
     with ExitStack() as stack:
         with interruption.admitted():
-            session.check_installed()
             text = quality.text_from(arguments.text) if arguments.text else quality.default_text()
             machine = session.find(arguments.device, arguments.uuid)
             device = machine.device
             target = session.place(device, arguments.output)
             log = stack.enter_context(trial.Log(target.path))
+            session.check_installed()
             if machine.meter is not None:
                 machine.meter.check_alone()
             rows = list({row.config.key: row for row in (*target.own, *trial.read(target.path).measured)}.values())

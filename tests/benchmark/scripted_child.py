@@ -1,6 +1,6 @@
 """A process that speaks as `python -m benchmark.bench` does and comes to the ends that the name of a model asks for.
 
-Its rows are rejected trials whose reason is its process id."""
+Its rows are rejected trials whose reason is its process id; with `--measuring`, measured ones."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 
 def say(**what: object) -> None:
     print(json.dumps(what), flush=True)
 
 
-def act(config: dict[str, object]) -> None:
+def act(config: dict[str, Any]) -> None:
     ending, _, detail = str(config["model"]).partition(":")
     if ending == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -44,6 +46,15 @@ def act(config: dict[str, object]) -> None:
         say(event="loaded", seconds=float(detail))
     elif ending == "leave":
         say(event="leaving")
+    elif ending == "interrupt-and-answer":
+        os.kill(os.getppid(), signal.SIGINT)
+    if "--measuring" in sys.argv and ending != "reject":
+        from benchmark.trial import TrialConfig, dump
+        from tests.benchmark.test_trial import measured
+
+        row = replace(measured(TrialConfig(**config)), gates_failed=())
+        print(dump(row).decode(), end="", flush=True)
+        return
     say(outcome="rejected", config=config, at="2026-11-21T10:00:00Z", reason=str(os.getpid()))
     if ending == "die-later":
         os.kill(os.getpid(), signal.SIGKILL)
