@@ -245,7 +245,7 @@ class Objectives:
         carbon_g = None
         if energy:
             carbon_g = self.carbon_g(row)
-            axes, values, sds = [CARBON, *axes], [carbon_g.mid, *values], [self.energy_sd(row), *sds]
+            axes, values, sds = [CARBON, *axes], [carbon_g.mid, *values], [self.carbon_sd(row), *sds]
         return Point(
             row=row, ground=ground, axes=tuple(axes), values=tuple(values), sds=tuple(sds), carbon_g=carbon_g
         )  # fmt: skip
@@ -271,9 +271,13 @@ class Objectives:
     def energy_j(self, row: Measured) -> Estimate:
         """Gross joules of the device per generated token, with that token's share of reading the prompt.
 
-        Raises NoFigure where no energy was read."""
+        Raises NoFigure where no energy was read, or where its repeats lie so far apart that nothing is known."""
         reads, makes = _shares(row)
-        return estimate(_joules(row.prefill, row)).scaled(reads) + estimate(_joules(row.decode, row)).scaled(makes)
+        read, made = _joules(row.prefill, row), _joules(row.decode, row)
+        try:
+            return estimate(read).scaled(reads) + estimate(made).scaled(makes)
+        except EcoRouteError as error:
+            raise NoFigure(f"{row.config}: {error}") from error
 
     def carbon_g(self, row: Measured) -> Estimate:
         """SCI in grams per generated token, with that token's share of reading the prompt.

@@ -135,8 +135,13 @@ def test_a_point_has_its_figures_in_the_order_of_its_axes(catalogue: Catalogue) 
 def test_doubt_is_of_the_repeats_and_of_occasions_together(catalogue: Catalogue) -> None:
     # Two windows of 199 and 201 J: each has a standard deviation of 0.7 %, their mean one of 0.5 %.
     decode = windows(200, 2.0, 199.0, 201.0)
-    point = objectives(catalogue).point(row(decode=decode))
-    assert point.sds == pytest.approx((math.hypot(0.02, 0.005), 0.0, 0.01))
+    made = objectives(catalogue)
+    point = made.point(row(decode=decode))
+    device = next(each for each in catalogue.devices if H100 in each.nvml_names)
+    embodied = SECONDS * made._method.embodied_g_per_device_s(device.id, local=True).mid / point.values[0]
+    assert 0.2 < embodied < 0.8  # both parts count
+    # Grams are as doubtful as the joules in so far as they are operational, and as the speed in so far as embodied.
+    assert point.sds == pytest.approx(((1 - embodied) * math.hypot(0.02, 0.005) + embodied * 0.01, 0.0, 0.01))
     assert point.costs[0] == pytest.approx(objectives(catalogue).point(row()).costs[0])
 
 
@@ -151,8 +156,8 @@ def test_without_energy_there_are_two_axes_and_with_it_a_reason(catalogue: Catal
     assert point.sds == (0.0, 0.01)
 
 
-def test_repeats_that_lie_so_far_apart_that_nothing_is_known_are_refused(catalogue: Catalogue) -> None:
-    with pytest.raises(EcoRouteError, match="reaches zero"):
+def test_repeats_that_lie_so_far_apart_that_nothing_is_known_give_no_figure(catalogue: Catalogue) -> None:
+    with pytest.raises(NoFigure, match="reaches zero"):
         objectives(catalogue).point(row(decode=windows(200, 2.0, 180.0, 220.0)))
 
 
@@ -169,6 +174,16 @@ def test_what_lacks_a_figure_says_which(
 ) -> None:
     with pytest.raises(NoFigure, match=reason.replace("(", "\\(")):
         objectives(catalogue, quality).point(given)
+
+
+def test_axes_and_ground_are_told_before_anything_is_measured(catalogue: Catalogue) -> None:
+    made, real = objectives(catalogue), objectives(catalogue, "bits-per-byte")
+    assert made.axes() == made.point(row()).axes
+    assert made.axes(energy=False) == made.point(row(), energy=False).axes
+    assert made.ground(H100, None) == made.point(row()).ground
+    assert real.axes() == real.point(row(quality=TEXT)).axes
+    assert real.ground(H100, "abc") == real.point(row(quality=TEXT)).ground
+    assert (made.knows(H100), made.knows("NVIDIA Unheard")) == (True, False)
 
 
 def test_an_unknown_zone_is_refused(catalogue: Catalogue) -> None:
@@ -244,10 +259,12 @@ def test_occasions_are_averaged_and_their_doubt_shrinks(catalogue: Catalogue) ->
     assert mean.carbon_g is not None
     assert mean.carbon_g.mid == pytest.approx(mean.values[0])
     one, other = points[0].values[0], points[1].values[0]
-    assert mean.sds[0] == pytest.approx(0.02 * math.hypot(one, other) / (one + other))
+    apart = math.hypot(points[0].sds[0] * one, points[1].sds[0] * other)
+    assert mean.sds[0] == pytest.approx(apart / (one + other))
     assert mean.sds[1] == 0.0
     alike = over_occasions([points[0]] * 4)
-    assert alike.sds == pytest.approx((0.01, 0.0, 0.005))
+    assert alike.sds == pytest.approx(tuple(sd / 2 for sd in points[0].sds))
+    assert alike.sds[2] == pytest.approx(0.005)
     assert over_occasions(points[:1]) is points[0]
 
 
