@@ -22,6 +22,8 @@ Integers = NDArray[np.int64]
 
 THRESHOLDS = 10
 RESAMPLES = 1_000
+PRICES = (0.0, *(float(price) for price in np.geomspace(1e-5, 1e3, 320)))
+"""Successes that the mean energy of all models is worth: so wide because one model may take a hundred times another."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def cheapest_blend(expected: Floats, quality: Floats, energy: Floats, floor: flo
     A static mix may blend two models to stand just on the floor, so a router may blend two prices."""
     unit = float(energy.mean())
     points: dict[tuple[float, float], float] = {}
-    for price in [0.0, *np.geomspace(1e-5, 10, 200)]:
+    for price in PRICES:
         got = realised(one_hot(choices(expected, energy, price / unit), energy.shape[1]), quality, energy, 0)
         points.setdefault((got.quality, got.energy), price / unit)
     found: tuple[float, Blend] | None = None

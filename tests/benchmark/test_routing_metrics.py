@@ -93,6 +93,14 @@ def test_a_router_blends_two_prices_to_stand_on_the_floor() -> None:
     assert low.shares(EXPECTED, ENERGY).tolist() == [[0.0, 1.0]] * 4
 
 
+def test_the_oracle_gives_quality_up_for_energy_however_large_another_model_is() -> None:
+    quality = np.array([[1.0, 1.0, 1.0], [1.0, 0.0, 1.0], [1.0, 0.0, 1.0], [1.0, 0.0, 1.0]])
+    energy = np.tile([10.0, 2.0, 4_000.0], (4, 1))
+    # Three quarters of the quality: the second model for the first task and one more.
+    got = realised(oracle(quality, energy, 0.75), quality, energy, 0)
+    assert (got.quality, got.energy) == pytest.approx((0.75, 6.0))
+
+
 def test_the_bootstrap_draws_whole_groups() -> None:
     values = np.array([0.0, 0.0, 1.0, 1.0])
     groups = np.array(["a", "a", "b", "b"])

@@ -188,6 +188,10 @@ def test_earlier_contests_choose_for_later_ones(tmp_path: Path) -> None:
     assert "The difficulty is declared" in declared.method
     assert "120 tasks before, 30 after" in declared.method
     assert [bar.name for bar in declared.bars] == ["Lift@98", "Lift@98, lower bound", "Lift@99", "Lift@99, lower bound"]
+    by_name = {row[0]: row for row in declared.rows}
+    for floor in (0.98, 0.99):
+        assert by_name[f"{floor:g} by level, chosen in hindsight"][2] >= 100 * floor - 1e-9
+    assert not any("hindsight" in str(row[0]) for row in nothing.rows)
     for section in (declared, nothing, apart):
         assert [row[0] for row in section.rows[:5]] == list(routing_eval.QUALITIES)
     assert not nothing.bars
