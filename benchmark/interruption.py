@@ -3,6 +3,7 @@ is still written."""
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +14,14 @@ class Interruption:
     """Receives the signals while it is entered; the first is remembered in ``asked``.
 
     Within :meth:`admitted` the signal of that number, ``breaking``, raises KeyboardInterrupt. Later ones do nothing:
-    what is left to do takes no time. With ``breaking`` 2 the first lets a trial end."""
+    what is left to do takes no time. With ``breaking`` 2 the first lets a trial end. ``answer`` is written to standard
+    error when the first one comes."""
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-    def __init__(self, breaking: int = 1) -> None:
+    def __init__(self, breaking: int = 1, answer: str = "") -> None:
         self.asked: int | None = None
+        self._answer = answer
         self._until_breaking = breaking
         self._admitting = False
 
@@ -35,6 +38,8 @@ class Interruption:
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.asked is None:
             self.asked = number
+            if self._answer:
+                os.write(2, f"{self._answer}\n".encode())  # print may be what the signal came in between
         self._until_breaking -= 1
         if self._until_breaking == 0 and self._admitting:
             raise KeyboardInterrupt

@@ -392,9 +392,9 @@ def estimated(config: trial.TrialConfig, speed: plan.Speed, tasks: bool) -> plan
 # -- what both share
 
 
-def in_good_order(work: Callable[[Interruption], int], breaking: int = 1) -> int:
-    """Run a command that signals may stop, :class:`Interruption`'s ``breaking`` one at once. Returns its status."""
-    with Interruption(breaking) as interruption:
+def in_good_order(work: Callable[[Interruption], int], interruption: Interruption | None = None) -> int:
+    """Run a command that signals may stop, at once or as ``interruption`` has it. Returns its status."""
+    with interruption or Interruption() as interruption:
         try:
             return work(interruption)
         except KeyboardInterrupt:

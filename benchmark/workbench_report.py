@@ -85,7 +85,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Search. Returns the exit status."""
-    return session.in_good_order(lambda interruption: _run(arguments, interruption), breaking=2)
+    interruption = Interruption(breaking=2, answer="ending after the running trial; once more breaks it off")
+    return session.in_good_order(lambda interruption: _run(arguments, interruption), interruption)
 
 
 def _limits(arguments: argparse.Namespace) -> tuple[workbench.Limits, float | None]:
@@ -468,4 +469,6 @@ class Screen:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    raise EcoRouteError("--replay is not there yet")
+    from benchmark import replay
+
+    return replay.run(arguments.replay, zone=arguments.zone, seeds=arguments.seeds, as_json=arguments.json)

@@ -245,15 +245,16 @@ def test_a_signal_breaks_into_a_trial_and_nothing_else() -> None:
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_where_the_second_signal_breaks_in_the_first_lets_a_trial_end() -> None:
+def test_where_the_second_signal_breaks_in_the_first_lets_a_trial_end(capfd: pytest.CaptureFixture[str]) -> None:
     reached = []
-    with Interruption(breaking=2) as interruption:
+    with Interruption(breaking=2, answer="soon") as interruption:
         with interruption.admitted():
             signal.raise_signal(signal.SIGTERM)
             reached.append(interruption.asked)
         with pytest.raises(KeyboardInterrupt), interruption.admitted():
             signal.raise_signal(signal.SIGINT)
         assert (reached, interruption.status) == ([signal.SIGTERM], 143)
+        assert capfd.readouterr().err == "soon\n"
         with pytest.raises(KeyboardInterrupt), interruption.admitted():
             raise AssertionError("a trial began after the signal")
 

@@ -437,3 +437,4 @@ def test_a_real_search_of_smollm2_drains_and_its_rows_are_on_the_branch(tmp_path
     assert f"asked to end: {len(batches)} trials, 0 rejected" in said
     assert "results branch night: " in said
     assert "cores are not divided: the processor is what is measured" in said
+    assert said.count("ending after the running trial; once more breaks it off\n") == 1
