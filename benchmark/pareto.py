@@ -18,9 +18,11 @@ on each level only through what has come down from the one before (K. Li et al.,
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import le
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +31,10 @@ from ecoroute_mcp.sci import EcoRouteError
 
 Z = 1.96
 """Standard deviations by which a difference is sure."""
+PAIRS_BY_HAND = 4
 PAIRS_AT_ONCE = 16_384
-"""Up to this many pairs are compared one by one, which for so few is quicker than sweeping."""
+"""Up to these many pairs are compared without arrays, which take longer to make, and all with all in one; more are
+swept."""
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -148,23 +152,27 @@ class Front:
 
     def _push_down(self, dominated: Counts, rank: int) -> None:
         """Bring the ranks of ``dominated`` up to date with a new point of ``rank`` that dominates just those."""
+        if not len(dominated):
+            return
         dominated = dominated[np.argsort(self._ranks[dominated], kind="stable")]
         ranks, costs = self._ranks[dominated], self._costs[dominated]
-        sizes = np.bincount(self._ranks[: self._n], minlength=rank + 1)
-        bounds = np.searchsorted(ranks, np.arange(rank, len(sizes) + 1))
-        moved = np.arange(bounds[0], bounds[1]) if len(bounds) > 1 else np.arange(0)
-        for step in range(1, len(bounds)):
-            if not len(moved):
-                return
-            level = rank + step - 1
+        rows: list[list[float]] = costs.tolist()
+        sizes = np.bincount(self._ranks[: self._n], minlength=rank + 1).tolist()
+        bounds = np.searchsorted(ranks, np.arange(rank, ranks[-1] + 3)).tolist()
+        moved, down = list(range(bounds[0], bounds[1])), []
+        for level, (start, stop) in enumerate(itertools.pairwise(bounds[1:]), start=rank):
+            if not moved:
+                break
+            down += moved
             if len(moved) == sizes[level]:
                 # With a whole level all below it go down: each of those has one of that level over it.
                 self._ranks[: self._n] += self._ranks[: self._n] > level
-                self._ranks[dominated[moved]] = level + 1
-                return
-            self._ranks[dominated[moved]] = level + 1
-            start, stop = (bounds[step], bounds[step + 1]) if step + 1 < len(bounds) else (0, 0)
-            moved = start + np.flatnonzero(_dominated_by(costs[start:stop], costs[moved]))
+                break
+            if len(moved) * (stop - start) <= PAIRS_BY_HAND:
+                moved = [at for at in range(start, stop) if any(all(map(le, rows[up], rows[at])) for up in moved)]
+            else:
+                moved = (start + np.flatnonzero(_dominated_by(costs[start:stop], costs[moved]))).tolist()
+        self._ranks[dominated[down]] = ranks[down] + 1
 
     def _all_crowding(self) -> Floats:
         places = self._first[: self._n]

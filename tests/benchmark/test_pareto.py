@@ -204,13 +204,21 @@ def test_a_chain_that_gets_a_new_head_moves_down_by_one() -> None:
     assert front.ranks.tolist() == [*range(1, 200), 0]
 
 
-def test_large_levels_are_swept_as_small_ones_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = np.random.default_rng(3).integers(1, 7, (300, 3)) / 7  # so coarse that many are identical
-    halved = [tuple(row) for row in [*drawn.tolist(), [0.2, 0.2, 0.2], [0.1, 0.3, 0.1]]]
-    points: list[Known] = [(costs, (0.0, 0.0, 0.0)) for costs in halved]
-    by_pairs = front_of(points).ranks.tolist()
-    monkeypatch.setattr(pareto, "PAIRS_AT_ONCE", 0)
-    assert front_of(points).ranks.tolist() == by_pairs == peeled(halved)
+@pytest.mark.parametrize(("by_hand", "at_once"), [(0, 0), (0, 10**9), (10**9, 0)])
+def test_levels_of_any_size_move_alike(monkeypatch: pytest.MonkeyPatch, by_hand: int, at_once: int) -> None:
+    drawn = np.random.default_rng(3).integers(1, 7, (250, 3)) / 7  # so coarse that many are identical
+    costs = [tuple(row) for row in [*drawn.tolist(), [0.2, 0.2, 0.2], [0.1, 0.3, 0.1]]]
+    monkeypatch.setattr(pareto, "PAIRS_BY_HAND", by_hand)
+    monkeypatch.setattr(pareto, "PAIRS_AT_ONCE", at_once)
+    assert front_of([(each, (0.0, 0.0, 0.0)) for each in costs]).ranks.tolist() == peeled(costs)
+
+
+def test_only_the_chain_under_a_new_head_moves() -> None:
+    chains = [(n + left, n + right) for n in map(float, range(60)) for left, right in ((0.0, 99.0), (99.0, 0.0))]
+    front = front_of([(costs, (0.0, 0.0)) for costs in chains])
+    assert front.ranks.tolist() == [level for level in range(60) for _ in range(2)]
+    front.add((-1.0, 98.0), (0.0, 0.0))
+    assert front.ranks.tolist() == [level + first for level in range(60) for first in (1, 0)] + [0]
 
 
 def test_no_points_have_no_front() -> None:

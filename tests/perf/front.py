@@ -10,6 +10,7 @@ three axes, from likely to unkind:
 * front: nothing dominates anything.
 * two levels: half of such a cloud, and half a little behind it.
 * strand: so close to one line that there are thousands of ranks.
+* ladder: two chains side by side, so that half of each of 5,000 ranks moves.
 * chain: each point dominates all that follow.
 """
 
@@ -65,6 +66,7 @@ def clouds(points: int) -> dict[str, Floats]:
         "front": rim,
         "two levels": rim + (np.arange(points) % 2)[:, None] * 0.05,
         "strand": along[:, None] + 0.001 * anywhere,
+        "ladder": along[:, None] + 2.0 * np.eye(3)[np.arange(points) % 2],
         "chain": np.repeat(along[:, None], 3, axis=1),
     }
 
