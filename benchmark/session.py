@@ -466,7 +466,13 @@ def _measure(
             SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), _Left(schedule),
         )  # fmt: skip
         console = Console(stderr=True)
-        with Progress(*columns, console=console, refresh_per_second=1, disable=not console.is_terminal) as progress:
+        with Progress(
+            *columns,
+            console=console,
+            refresh_per_second=1,
+            disable=not console.is_terminal,
+            redirect_stdout=sys.stdout.isatty(),  # rows that go to a pipe stay there
+        ) as progress:
             task = progress.add_task("measuring", total=total)
 
             def started(config: trial.TrialConfig) -> None:

@@ -149,6 +149,19 @@ def test_a_server_that_does_not_answer_is_a_row(tmp_path: Path, capsys: pytest.C
     assert "rejected" in capsys.readouterr().out
 
 
+def test_rows_go_to_a_pipe_also_where_progress_is_shown_on_a_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    command = [
+        sys.executable, "-m", "benchmark", "run", "--device", "cpu", "--endpoint", "http://127.0.0.1:1/v1", "--model",
+        "qwen3", "--output", str(path), "--no-publish", "--json",
+    ]  # fmt: skip
+    terminal, other_end = os.openpty()
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=other_end, check=True)
+    os.close(other_end)
+    os.close(terminal)
+    assert done.stdout == path.read_bytes() != b""
+
+
 # -- where rows go
 
 
