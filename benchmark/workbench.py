@@ -13,7 +13,6 @@ from __future__ import annotations
 import datetime
 import math
 import statistics
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -213,6 +212,7 @@ class Workbench:
         rows: Iterable[Measured] = (),
         record: Callable[[Lap], None] = lambda lap: None,
         clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], object] = time.sleep,
     ) -> None:
         self._search, self._bench, self._log, self._schedule = search, bench, log, schedule
         self.front, self._interruption, self.limits = front, interruption, limits
@@ -221,7 +221,7 @@ class Workbench:
         self._occasions: dict[str, int] = {}
         self._rejections: Counter[str] = Counter()
         self._in_a_row = self._not_started = 0
-        self._record, self._clock = record, clock
+        self._record, self._clock, self._pause = record, clock, pause
         self._waited_s = 0.0
         self.tally = Tally()
         for row in rows:
@@ -280,7 +280,7 @@ class Workbench:
     def _wait(self) -> None:
         begin_s = self._clock()
         with self._interruption.admitted():
-            threading.Event().wait(WAIT_S)
+            self._pause(WAIT_S)
         self._waited_s += self._clock() - begin_s
 
     def _again(self) -> _Job | None:

@@ -299,7 +299,9 @@ def _run(arguments: argparse.Namespace, interruption: Interruption) -> int:
             with screen:
                 work.run(screen)
         except KeyboardInterrupt:
-            session.say("broken off: what was running is on file as interrupted, and goes back to the study")
+            session.say(
+                "broken off: what was not told to the study is free again, or taken over from the file next time"
+            )
         except NotStarted as error:
             failure = error
     for line in summary(work, time.monotonic() - begin_s):
@@ -459,10 +461,10 @@ class Screen:
         state.add_row("front", self._front)
         if self._last:
             state.add_row("last", self._last)
-        best = Table("best", "value", "configuration", title=self._title, title_justify="left")
+        best = Table("best", "value", "configuration")
         for row in self._best:
             best.add_row(*row)
-        return Group(best, state)
+        return Group(self._title, best, state)
 
 
 # -- strategies on recorded rows

@@ -11,7 +11,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,6 +105,7 @@ class Night:
         limits: Limits = Limits(),  # noqa: B008
         budget_s: float | None = None,
         child: Sequence[str] = ("--measuring",),
+        pause: Callable[[float], object] = time.sleep,
     ) -> Workbench:
         """The whole of it. Raises what the loop does, with ``work`` left to look at."""
         schedule = plan.Schedule(list(map(entry, self.candidates, self._trial_s)), budget_s)
@@ -115,7 +117,7 @@ class Night:
             self.work = Workbench(
                 search=study, bench=measuring, log=log, schedule=schedule, front=FrontSoFar(point, AXES),
                 interruption=interruption, limits=limits, rows=read(self.rows).measured,
-                record=Laps.beside(self.rows).write,
+                record=Laps.beside(self.rows).write, pause=pause,
             )  # fmt: skip
             self.work.run(self)
         return self.work
@@ -283,6 +285,22 @@ def test_what_is_on_file_and_not_in_the_study_is_told_and_not_measured(folder: P
     night.rows.write_bytes(b"".join(dump(measured(each)) for each in night.candidates))
     work = night.run(child=("--never-ready",))
     assert (work.tally.laps, night.left()) == ([], 0)
+
+
+def test_what_another_worker_gives_back_is_waited_for(folder: Path) -> None:
+    night = Night(folder, [config("a"), config("b")])
+    waited: list[float] = []
+    with night.study() as other:
+        asked = other.ask()
+        assert asked is not None
+
+        def pause(seconds: float) -> None:
+            waited.append(seconds)
+            other.give_back(asked)
+
+        work = night.run(pause=pause)
+    assert (waited, [row[0] for row in night.on_file()]) == ([5.0], ["b", "a"])
+    assert [lap.waited_s > 0 for lap in work.tally.laps] == [False, True]
 
 
 def test_after_too_many_rejections_in_a_row_the_search_ends(folder: Path) -> None:
