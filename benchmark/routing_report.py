@@ -22,10 +22,10 @@ whole groups.
 
 Not every choice was blind to the test rows. GSM8K's readings are added up because that did better on these five folds;
 the readings of leave-subjects-out were picked after other partitions had been seen, and its own were run three times.
-Choices made again since then were made in folds of training rows alone: how topics are weighed with 1,500 labels, that
-CodeRouterBench adds up its readings of text, that contests go by their declared level. For CodeRouterBench the test
-part had been scored before, twice, and the choice by folds did no better there. Held-out data settles what of it was
-luck.
+Choices made again since then were made in folds of training rows alone: how topics are weighed with 1,500 labels (in
+folds of all five draws' training rows, and one draw's are among another's test rows), that CodeRouterBench adds up its
+readings of text, that contests go by their declared level. For CodeRouterBench the test part had been scored before,
+twice, and the choice by folds did no better there. Held-out data settles what of it was luck.
 """
 
 
