@@ -286,21 +286,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tasks", action=argparse.BooleanOptionalAction, default=False)
     parser.add_argument("--cores")
     arguments = parser.parse_args(argv)
-    answers = _answers()
+    asked, answers = _own_pipes()
     _die_with_parent()
     try:
-        _serve(arguments, answers)
+        _serve(arguments, asked, answers)
     except EcoRouteError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def _answers() -> IO[bytes]:
-    """Standard output for answers alone: whatever else is printed goes to standard error."""
-    own = os.fdopen(os.dup(1), "wb", buffering=0)
+def _own_pipes() -> tuple[IO[bytes], IO[bytes]]:
+    """Standard input and output for the parent alone, in that order: what runs here or is started from here reads
+    nothing, and prints to standard error."""
+    asked, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
     os.dup2(2, 1)
-    return own
+    return asked, answers
 
 
 def _die_with_parent() -> None:
@@ -309,7 +313,7 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
 
 
-def _serve(arguments: argparse.Namespace, answers: IO[bytes]) -> None:
+def _serve(arguments: argparse.Namespace, asked: IO[bytes], answers: IO[bytes]) -> None:
     if arguments.cores:
         cores.pin(cores.read(arguments.cores))
     if arguments.uuid:
@@ -329,7 +333,7 @@ def _serve(arguments: argparse.Namespace, answers: IO[bytes]) -> None:
     bench = sweep.Bench(instruments, loaded=lambda seconds: tell({"event": "loaded", "seconds": seconds}))
     tell(READY)
     try:
-        for line in sys.stdin.buffer:
+        for line in asked:
             row = bench.trial(trial.config_of(line))
             if bench.broken:
                 tell({"event": "leaving"})

@@ -182,6 +182,19 @@ def test_a_child_without_its_device_says_so() -> None:
         made.measure(served(1), PATIENCE_S)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_a_child_runs_can_neither_read_what_is_asked_nor_answer() -> None:
+    with ProcessBench(bench.command(device="cpu")) as made:
+        made.measure(served(1), PATIENCE_S)
+        assert made._child is not None
+        open_files = Path(f"/proc/{made._child._process.pid}/fd")
+        ends = {number: os.readlink(open_files / str(number)) for number in range(3)}
+        pipes = (made._child._process.stdin, made._child._process.stdout, made._child._process.stderr)
+        stdin, stdout, stderr = (os.readlink(f"/proc/self/fd/{pipe.fileno()}") for pipe in pipes if pipe is not None)
+    assert ends == {0: os.devnull, 1: stderr, 2: stderr}
+    assert len({stdin, stdout, stderr}) == 3
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system keeps no process to cores")
 def test_a_child_keeps_to_its_cores() -> None:
     core = max(os.sched_getaffinity(0))
