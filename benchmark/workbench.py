@@ -236,7 +236,8 @@ class Workbench:
         while (why := self._over()) is None:
             job = self._next()
             if isinstance(job, _Job):
-                self._make(job, display)
+                if self._interruption.asked is None:  # else leaving the search gives it back
+                    self._make(job, display)
             elif job is not None:
                 why = job
                 break

@@ -106,9 +106,10 @@ class Night:
         budget_s: float | None = None,
         child: Sequence[str] = ("--measuring",),
         pause: Callable[[float], object] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> Workbench:
         """The whole of it. Raises what the loop does, with ``work`` left to look at."""
-        schedule = plan.Schedule(list(map(entry, self.candidates, self._trial_s)), budget_s)
+        schedule = plan.Schedule(list(map(entry, self.candidates, self._trial_s)), budget_s, clock)
         command = [sys.executable, scripted_child.__file__, *child]
         with (
             Interruption(breaking=2) as interruption, Log(self.rows) as log, self.study() as study,
@@ -330,6 +331,23 @@ def test_the_first_signal_lets_the_running_trial_end(folder: Path) -> None:
     assert night.left() == 1
     night.run()
     assert [row[0] for row in night.on_file()] == ["interrupt-and-answer", "z"]
+
+
+def test_a_signal_while_the_study_chooses_begins_no_trial(folder: Path) -> None:
+    night = Night(folder, [config("a")])
+    looks = 0
+
+    def clock() -> float:
+        """Looked at by the schedule's beginning, by the loop and then by the study, for what fits."""
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            signal.raise_signal(signal.SIGINT)
+        return 0.0
+
+    assert night.run(clock=clock).tally.ended == "asked to end"
+    assert looks > 3
+    assert (night.on_file(), night.left()) == ([], 1)
 
 
 def test_the_second_signal_breaks_the_trial_off_and_gives_it_back(folder: Path) -> None:
