@@ -87,6 +87,7 @@ def test_members_come_first_then_who_may_be_one_then_the_others(catalogue: Catal
                 made(200.0, batch=4),
                 made(220.0, batch=16, seconds=0.01),
                 made(150.0, batch=8, model="Qwen3-1.7B"),
+                made(195.0, batch=32, model="Qwen3-1.7B"),
             ],
         )
     )
@@ -95,10 +96,11 @@ def test_members_come_first_then_who_may_be_one_then_the_others(catalogue: Catal
         (4, "front"),
         (16, "front"),
         (2, "within noise"),
+        (32, "rank 1"),
         (1, "rank 2"),
     ]
     assert front.axes == (CARBON, SCORE, SPEED)
-    assert [each.rank for each in front.standings] == [0, 0, 0, 1, 2]
+    assert [each.rank for each in front.standings] == [0, 0, 0, 1, 1, 2]
     assert front.noise.energy == pytest.approx(0.04)
     assert front.noise.pairs == 0
 
