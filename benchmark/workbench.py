@@ -226,6 +226,7 @@ class Workbench:
         self.tally = Tally()
         for row in rows:
             self._learn(row)
+        schedule.left = [entry for entry in schedule.left if entry.config.key not in self._known]
 
     def run(self, display: Display) -> None:
         """Until a limit is reached, nothing is left or an interrupt is asked for; :attr:`tally` says which.
@@ -317,6 +318,7 @@ class Workbench:
             self._schedule.finished(measured=False)
             self._not_started += 1
             if self._not_started >= ATTEMPTS:
+                self.tally.ended = "no process could be had to measure in"
                 raise
             if job.asked is not None:
                 self._search.give_back(job.asked)

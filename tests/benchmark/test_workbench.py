@@ -89,6 +89,7 @@ class Night:
 
     def started(self, config: TrialConfig, strategy: str) -> None:
         self.printed.append(f"{config.model} {config.batch}")
+        self.left_then = len(self.schedule.left)
 
     def finished(self, outcome: Measured | Rejected) -> None:
         self.printed.append(outcome.outcome)
@@ -108,14 +109,14 @@ class Night:
         clock: Callable[[], float] = time.monotonic,
     ) -> Workbench:
         """The whole of it. Raises what the loop does, with ``work`` left to look at."""
-        schedule = plan.Schedule(list(map(entry, self.candidates, self._trial_s)), budget_s, clock)
+        self.schedule = plan.Schedule(list(map(entry, self.candidates, self._trial_s)), budget_s, clock)
         command = [sys.executable, scripted_child.__file__, *child]
         with (
             Interruption(breaking=2) as interruption, Log(self.rows) as log, self.study() as study,
             ProcessBench(command) as measuring,
         ):  # fmt: skip
             self.work = Workbench(
-                search=study, bench=measuring, log=log, schedule=schedule, front=FrontSoFar(point, AXES),
+                search=study, bench=measuring, log=log, schedule=self.schedule, front=FrontSoFar(point, AXES),
                 interruption=interruption, limits=limits, rows=read(self.rows).measured,
                 record=Laps.beside(self.rows).write, pause=pause,
             )  # fmt: skip
@@ -235,8 +236,10 @@ def test_so_many_trials_are_made_and_the_next_run_makes_the_others(folder: Path)
     night = Night(folder, [config("a"), config("b"), config("c")])
     assert night.run(Limits(trials=2)).tally.ended == "2 trials are made"
     assert [row[0] for row in night.on_file()] == ["a", "b"]
+    assert night.left_then == 1
     night.run()
     assert [row[0] for row in night.on_file()] == ["a", "b", "c"]
+    assert night.left_then == 0
 
 
 def test_a_configuration_that_ends_its_child_is_tried_twice_and_costs_the_others_nothing(folder: Path) -> None:
@@ -317,6 +320,7 @@ def test_without_a_child_the_search_ends_and_blames_no_configuration(folder: Pat
     with pytest.raises(NotStarted, match="NVML finds no NVIDIA device"):
         night.run(child=("--never-ready",))
     assert (night.on_file(), night.left()) == ([], 2)
+    assert night.work.tally.ended == "no process could be had to measure in"
 
 
 # -- being stopped
