@@ -306,7 +306,8 @@ def _run(arguments: argparse.Namespace, interruption: Interruption) -> int:
             failure = error
     for line in summary(work, time.monotonic() - begin_s):
         session.say(line)
-    session.say(f"each trial's overhead is in {laps.path}")
+    if work.tally.laps:
+        session.say(f"each trial's overhead is in {laps.path}")
     if branch is not None:
         session.say(branch.summary())
     if not arguments.no_publish:
