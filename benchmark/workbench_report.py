@@ -170,7 +170,7 @@ def _aim(arguments: argparse.Namespace, machine: session.Machine, rows: Sequence
     candidates = space.candidates(
         device,
         plan.Speed.of(device, rows),
-        quantised=device.kind == "cuda" and session.installed("bitsandbytes"),
+        quantised=session.installed("bitsandbytes"),
         judged=plan.judged_tokens(session.with_tasks(arguments, device)),
     )
     notices = [f"left out: {each.model}, {each.trials}: {each.reason}" for each in candidates.left_out]
