@@ -158,26 +158,27 @@ class Score:
 
 
 def published(data: Path) -> dict[str, Score]:
-    """The scores of data/shape_quality.csv by model, of one benchmark: the one that scores most of the models.
+    """The scores of data/shape_quality.csv by model, of one benchmark in one setting (the words of ``setting`` before
+    its first comma): the benchmark and the setting that score most of the models.
 
-    Raises EcoRouteError for a file that cannot be read so: no number, a model scored twice by one benchmark, or two
-    benchmarks that score equally many."""
+    Raises EcoRouteError for a file that cannot be read so: no number, a model scored twice, or two benchmarks or
+    settings that score equally many."""
     path = data / SHAPE_QUALITY
     try:
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
         rows = TypeAdapter(list[Score]).validate_python(list(csv.DictReader(lines)), extra="forbid")
     except (OSError, ValidationError) as error:
         raise EcoRouteError(f"{path} is no table of published scores: {error}") from error
-    counts = Counter(row.benchmark for row in rows)
-    most = [name for name, count in counts.items() if count == max(counts.values())]
+    grounds = Counter((row.benchmark, row.setting.partition(",")[0]) for row in rows)
+    most = [" ".join(ground).strip() for ground, count in grounds.items() if count == max(grounds.values())]
     if len(most) != 1:
         raise EcoRouteError(
-            f"{path}: scores of different benchmarks cannot share an axis, and {' and '.join(most) or 'none'} scores "
-            "most models: leave one with the most"
+            f"{path}: scores of different benchmarks or settings cannot share an axis, and "
+            f"{' and '.join(most) or 'none'} score most models: leave one with the most"
         )
     found: dict[str, Score] = {}
     for row in rows:
-        if row.benchmark != most[0]:
+        if f"{row.benchmark} {row.setting.partition(',')[0]}".strip() != most[0]:
             continue
         if row.model in found or not math.isfinite(row.score):
             raise EcoRouteError(f"{path}: {row.model} needs one finite score of {row.benchmark}")
@@ -323,7 +324,10 @@ class Objectives:
         if self.quality == "published":
             score = self._scores.get(row.config.model)
             if score is None:
-                raise NoFigure(f"no published score of {row.config.model} is known: add it to data/shape_quality.csv")
+                raise NoFigure(
+                    f"no published score of {row.config.model} in the setting of the others is known: add it to "
+                    "data/shape_quality.csv"
+                )
             return self.ground(device, None), score, SCORE
         if row.quality is None:
             raise NoFigure(f"{row.config.model} has {row.weights.source} weights, and so no bits per byte")

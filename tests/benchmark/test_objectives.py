@@ -164,7 +164,7 @@ def test_repeats_that_lie_so_far_apart_that_nothing_is_known_give_no_figure(cata
 @pytest.mark.parametrize(
     ("given", "quality", "reason"),
     [
-        (row(model="nobody"), "published", "no published score of nobody is known: add it to data/shape_quality.csv"),
+        (row(model="nobody"), "published", "no published score of nobody in the setting of the others is known: add"),
         (row(), "bits-per-byte", "random weights, and so no bits per byte"),
         (row(device="NVIDIA Unheard"), "published", "no row of data/devices.csv has 'NVIDIA Unheard'"),
     ],
@@ -293,11 +293,12 @@ def test_the_scores_that_are_shipped_are_of_one_benchmark_and_of_known_shapes(ca
     assert set(found) - {"SmolLM2-135M-Instruct"} <= set(SHAPES)
 
 
-def test_benchmarks_are_never_mixed(tmp_path: Path) -> None:
+def test_benchmarks_and_their_settings_are_never_mixed(tmp_path: Path) -> None:
     text = (
         "# a comment\n"
         + HEADER
-        + "a,MMLU,50.5,5-shot,x,s\nb,GPQA,30,,x,s\nc,MMLU,60,,x,s\na,GPQA,20,,x,s\nd,MMLU,1,,x,s\n"
+        + 'a,MMLU,50.5,0-shot,x,s\nb,GPQA,30,0-shot,x,s\nc,MMLU,60,"0-shot, of its maker",x,s\n'
+        + "a,GPQA,20,0-shot,x,s\nd,MMLU,1,0-shot,x,s\ne,MMLU,2,5-shot,x,s\n"
     )
     assert scores(tmp_path, text) == {"a": 50.5, "c": 60.0, "d": 1.0}
 
@@ -310,7 +311,7 @@ def test_benchmarks_are_never_mixed(tmp_path: Path) -> None:
         ("a,MMLU,nan,,x,s\n", "a needs one finite score"),
         ("a,MMLU,,,x,s\n", "no table of published scores"),
         ("a,MMLU,50,,x,s,more\n", "no table of published scores"),
-        ("", "none scores"),
+        ("", "none score"),
     ],
 )
 def test_a_table_of_scores_that_cannot_be_read_is_refused(tmp_path: Path, rows: str, named: str) -> None:
