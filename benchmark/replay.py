@@ -8,15 +8,20 @@ beyond the worst of each. Trials to reach 95 % of the whole grid's hypervolume a
 
 from __future__ import annotations
 
+import json
 import statistics
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from benchmark import table
-from benchmark.objectives import Point
+from benchmark import expectation, table, trial
+from benchmark.local import THROTTLED
+from benchmark.objectives import Ground, NoFigure, Noise, Objectives, Point, published_scores
 from benchmark.pareto import Front
 from benchmark.search import STRATEGIES, Chooser, Strategy
+from ecoroute_mcp import refresh
 from ecoroute_mcp.sci import EcoRouteError
 
 SHARE = 0.95
@@ -170,3 +175,41 @@ def show(found: Replay) -> None:
             for bar in document(found)["bars"]
         ],
     )
+
+
+def landscapes(folder: Path, zone: str) -> Iterator[tuple[list[Point], list[int] | None]]:
+    """The first occasions of a folder's rows with all figures, by ground, and the front that each is expected on: of
+    rows without published scores, or that failed a gate other than throttling's, none.
+
+    Raises EcoRouteError where no ground has two configurations."""
+    data = refresh.packaged_data()
+    catalogue, scores = refresh.read(data), published_scores(data)
+    rows = [row for file in trial.read_all(folder) for row in file.measured]
+    objectives = Objectives(catalogue, zone=zone, quality="published", noise=Noise.known(rows, rows), scores=scores)
+    grounds: defaultdict[Ground, dict[str, Point]] = defaultdict(dict)
+    for row in rows:
+        if not all(THROTTLED in gate for gate in row.gates_failed):
+            continue
+        try:
+            point = objectives.point(row)
+        except NoFigure:
+            continue
+        grounds[point.ground].setdefault(row.config.subject, point)
+    if not any(len(found) > 1 for found in grounds.values()):
+        raise EcoRouteError(f"{folder} has no two configurations of one device with energy and a published score")
+    for ground, found in grounds.items():
+        if len(found) > 1:
+            points = list(found.values())
+            configs = [point.row.config for point in points]
+            yield points, expectation.fronts(configs, ground.device, catalogue, scores)
+
+
+def run(folder: Path, *, zone: str, seeds: int, as_json: bool) -> int:
+    """Replay every landscape of a folder and print what came of it. Returns the exit status."""
+    found = [replay(points, seeds, expected) for points, expected in landscapes(folder, zone)]
+    if as_json:
+        print(json.dumps([document(each) for each in found], indent=2))
+    else:
+        for each in found:
+            show(each)
+    return 0

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
+from benchmark.__main__ import main
 from benchmark.objectives import Ground, Point
 from benchmark.replay import SHARE, Course, Replay, document, replay
+from ecoroute_mcp.refresh import packaged_data
 from ecoroute_mcp.sci import EcoRouteError
 from tests.benchmark.test_search import AXES, configs, point
 from tests.benchmark.test_trial import measured
@@ -63,3 +68,16 @@ def test_points_that_cannot_be_compared_are_refused() -> None:
     )  # fmt: skip
     with pytest.raises(EcoRouteError, match="one device and one scale of quality"):
         replay([one, strange], seeds=1, expected=None)
+
+
+def test_the_command_replays_the_committed_measurements(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(packaged_data() / "measurements")
+    assert main(["search", "--replay", folder, "--seeds", "2", "--json"]) == 0
+    h100 = next(each for each in json.loads(capsys.readouterr().out) if each["device"] == "NVIDIA H100 80GB HBM3")
+    assert h100["configurations"] == 44
+    assert h100["strategies"]["grid"]["trials"] == [38]
+    assert [bar["reached"] for bar in h100["bars"]] == [True, True]
+
+
+def test_a_folder_without_a_landscape_is_refused(tmp_path: Path) -> None:
+    assert main(["search", "--replay", str(tmp_path)]) == 2
