@@ -290,7 +290,7 @@ def test_the_command_prints_members_and_why_rows_are_left_out(folder: Path, caps
     assert lines[published_ + 3].startswith("front   Qwen3-8B  bf16       4 ")
     assert "2 on the front, 0 more within noise, 1 behind (--all prints them)" in lines
     assert "quality is bits per byte of a text (abc)" in text
-    assert "no published score of unknown is known" in text
+    assert "no published score of unknown in the setting of the others is known" in text
     assert "rank 1" not in text
     assert "rank 1" in printed(capsys, "--folder", folder, "--all")
 
@@ -329,7 +329,7 @@ def test_json_and_csv_hold_every_row_with_basis_sources_and_reasons(
     assert set(grams["sources"]) - {"this-machine"} <= set(document["sources"])
     assert set(member["quality"]["sources"]) <= set(document["sources"])
     assert [each["reason"] for each in document["left_out"]] == [
-        "no published score of unknown is known: add it to data/shape_quality.csv"
+        "no published score of unknown in the setting of the others is known: add it to data/shape_quality.csv"
     ]
     comment, *lines = target.read_text(encoding="utf-8").splitlines()
     assert comment.startswith("# written by `python -m benchmark front`: zone SWE, ")
@@ -370,3 +370,9 @@ def test_what_no_other_command_needs_is_not_imported_by_the_laboratory() -> None
     code = "import sys, benchmark.__main__; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"moocore", "optuna", "sqlalchemy"} & set(loaded.stdout.split())
+
+
+def test_the_front_that_ships_follows_from_the_rows_that_ship(tmp_path: Path) -> None:
+    written = tmp_path / "front.csv"
+    assert main(["front", "--csv", str(written)]) == 0
+    assert written.read_text(encoding="utf-8") == (refresh.packaged_data() / "front.csv").read_text(encoding="utf-8")
