@@ -10,9 +10,11 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text("utf-8")
@@ -98,3 +100,31 @@ def test_snippets_for_editors_start_the_server() -> None:
     assert "claude mcp add --scope user ecoroute -- ecoroute mcp" in TEXT
     table = tomllib.loads(next(block for language, block in BLOCKS if language == "toml"))
     assert table == {"mcp_servers": {"ecoroute": {"command": "ecoroute", "args": ["mcp"]}}}
+
+
+def test_the_job_for_github_runs_on_this_repositorys_rows(path_with_commands: str, tmp_path: Path) -> None:
+    job = yaml.safe_load(next(block for language, block in BLOCKS if language == "yaml"))
+    commands = [step["run"] for step in job["jobs"]["carbon"]["steps"] if "benchmark check" in step.get("run", "")]
+    assert len(commands) == 2
+    for name in ("data", "tests"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "before" / "data").mkdir(parents=True)
+    shutil.copytree(ROOT / "data" / "measurements", tmp_path / "before" / "data" / "measurements")
+    for command in commands:
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                "PATH": path_with_commands,
+                "PYTHONPATH": str(ROOT),
+                "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
+            },
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+    assert "budget chat on one H200" in (tmp_path / "summary.md").read_text("utf-8")
+    assert ElementTree.parse(tmp_path / "carbon.xml").getroot().tag == "testsuites"
