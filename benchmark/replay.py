@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark import expectation, table, trial
-from benchmark.local import THROTTLED
+from benchmark import expectation, front, table
 from benchmark.objectives import Ground, NoFigure, Noise, Objectives, Point, published_scores
 from benchmark.pareto import Front
 from benchmark.search import STRATEGIES, Chooser, Strategy
@@ -64,7 +63,9 @@ class Replay:
 def replay(points: Sequence[Point], seeds: int, expected: Sequence[int] | None) -> Replay:
     """Run every strategy over points of one ground. ``expected``: the front that each is expected on.
 
-    Raises EcoRouteError for fewer than two points, or points that cannot be compared."""
+    Raises EcoRouteError for fewer than two points, points that cannot be compared, or no seed."""
+    if seeds < 1:
+        raise EcoRouteError(f"--seeds is 1 or more; got {seeds}")
     if len(points) < 2 or len({point.ground for point in points}) != 1:
         raise EcoRouteError("a replay needs two configurations or more of one device and one scale of quality")
     scaled = _scaled([point.costs for point in points])
@@ -75,7 +76,7 @@ def replay(points: Sequence[Point], seeds: int, expected: Sequence[int] | None) 
     for strategy in STRATEGIES:
         for seed in range(1 if strategy == "grid" else seeds):
             chooser = Chooser(configs, strategy, seed, expected)
-            front = Front(len(reference))
+            seen = Front(len(reference))
             history: list[tuple[int, tuple[float, ...]]] = []
             free = list(range(len(points)))
             shares = []
@@ -83,8 +84,8 @@ def replay(points: Sequence[Point], seeds: int, expected: Sequence[int] | None) 
                 index, _ = chooser.choose(history, free)
                 free.remove(index)
                 history.append((index, points[index].costs))
-                front.add(scaled[index], [0.0] * len(reference))
-                shares.append(front.hypervolume(reference) / whole)
+                seen.add(scaled[index], [0.0] * len(reference))
+                shares.append(seen.hypervolume(reference) / whole)
             courses.append(Course(strategy=strategy, seed=seed, shares=tuple(shares)))
     return Replay(device=points[0].ground.device, size=len(points), courses=tuple(courses))
 
@@ -99,10 +100,10 @@ def _scaled(costs: Sequence[tuple[float, ...]]) -> list[tuple[float, ...]]:
 
 
 def _hypervolume(scaled: Sequence[tuple[float, ...]], reference: Sequence[float]) -> float:
-    front = Front(len(reference))
+    seen = Front(len(reference))
     for row in scaled:
-        front.add(row, [0.0] * len(reference))
-    return front.hypervolume(reference)
+        seen.add(row, [0.0] * len(reference))
+    return seen.hypervolume(reference)
 
 
 def document(found: Replay) -> dict[str, Any]:
@@ -181,14 +182,16 @@ def landscapes(folder: Path, zone: str) -> Iterator[tuple[list[Point], list[int]
     """The first occasions of a folder's rows with all figures, by ground, and the front that each is expected on: of
     rows without published scores, or that failed a gate other than throttling's, none.
 
-    Raises EcoRouteError where no ground has two configurations."""
+    Raises EcoRouteError for a folder without rows, and where no ground has two configurations."""
     data = refresh.packaged_data()
     catalogue, scores = refresh.read(data), published_scores(data)
-    rows = [row for file in trial.read_all(folder) for row in file.measured]
-    objectives = Objectives(catalogue, zone=zone, quality="published", noise=Noise.known(rows, rows), scores=scores)
+    rows, shipped = (
+        [row for file in front.read([each]) for row in file.measured] for each in (folder, data / "measurements")
+    )
+    objectives = Objectives(catalogue, zone=zone, quality="published", noise=Noise.known(rows, shipped), scores=scores)
     grounds: defaultdict[Ground, dict[str, Point]] = defaultdict(dict)
     for row in rows:
-        if not all(THROTTLED in gate for gate in row.gates_failed):
+        if not front.trusted(row):
             continue
         try:
             point = objectives.point(row)

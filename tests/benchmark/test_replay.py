@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from benchmark import trial
 from benchmark.__main__ import main
 from benchmark.objectives import Ground, Point
-from benchmark.replay import SHARE, Course, Replay, document, replay
+from benchmark.replay import SHARE, Course, Replay, document, landscapes, replay
 from ecoroute_mcp.refresh import packaged_data
 from ecoroute_mcp.sci import EcoRouteError
 from tests.benchmark.test_search import AXES, configs, point
@@ -79,5 +81,25 @@ def test_the_command_replays_the_committed_measurements(capsys: pytest.CaptureFi
     assert [bar["reached"] for bar in h100["bars"]] == [True, True]
 
 
-def test_a_folder_without_a_landscape_is_refused(tmp_path: Path) -> None:
-    assert main(["search", "--replay", str(tmp_path)]) == 2
+def test_a_folder_of_rows_that_nobody_measured_twice_is_a_landscape_too(tmp_path: Path) -> None:
+    committed = packaged_data() / "measurements" / "h100-80gb-hbm3.jsonl"
+    rows = [row for row in trial.read(committed).measured if row.config.occasion == 1 and row.quality is None]
+    (tmp_path / "rows.jsonl").write_bytes(b"".join(map(trial.dump, rows)))
+    ((points, expected),) = landscapes(tmp_path, "WOR")
+    assert expected is not None
+    assert len(points) == len(expected) > 1
+
+
+@pytest.mark.parametrize(
+    ("folder", "seeds", "said"),
+    [
+        (".", "2", r"is no file of measurements, nor a folder that holds some"),
+        ("nowhere", "2", r"is no file of measurements, nor a folder that holds some"),
+        (str(packaged_data() / "measurements"), "0", r"--seeds is 1 or more; got 0"),
+    ],
+)
+def test_what_cannot_be_replayed_is_refused_with_the_reason(
+    folder: str, seeds: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["search", "--replay", str(tmp_path / folder), "--seeds", seeds]) == 2
+    assert re.search(said, capsys.readouterr().err)
