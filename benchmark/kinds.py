@@ -1,13 +1,16 @@
 """Kinds of work: training the weights that read them from text, and judging that reading against labelled turns.
 
-Training: turns of developers labelled by hand (data/kind_labels.csv; their texts are third parties' and lie in the
-folder given, never here) and sentences written for the purpose (data/kind_phrases.tsv, several languages). One
-multinomial logistic regression over what ecoroute_mcp.kind sees. A word's weight is its own plus what the embedding of
-WordLlama gives it, so that words never met in training count as well; both add up to one number a kind, and nothing of
-the embedding is needed afterwards.
+Training: turns of developers labelled by two readers (data/kind_labels.csv; their texts are third parties' and lie in
+the folder given, never here), turns written for the purpose (data/kind_turns.jsonl) and written sentences, many of them
+with slots to fill (data/kind_phrases.tsv). A turn that the readers call by two kinds counts half for each. One
+multinomial logistic regression over what ecoroute_mcp.kind sees. How often each kind comes differs between what was
+written and what developers say: each sort of text has a constant of its own, and the reader uses that of the turns,
+moved towards the rare kinds by LEAN. A word's weight is its own plus what the embedding of WordLlama gives it, so that
+words never met in training count as well; both add up to one number a kind, and nothing of the embedding is needed
+afterwards.
 
-Judging: the turns marked ``evaluation`` were labelled twice and touched neither training nor any choice; conversations
-are whole, in one part or the other. Those clear to both readings give the macro-F1 and the calibration error (expected
+Judging: the turns marked ``evaluation`` touched no training; conversations are whole, in one part or the other. Those
+that both readers give the same kind are the clear ones, which give the macro-F1 and the calibration error (expected
 calibration error, ten equal bins of the likeliest kind's probability); all of them give Cohen's kappa, and the share
 whose kind and bar survive slips of typing, another case and other whitespace.
 """
@@ -22,9 +25,10 @@ import importlib
 import importlib.util
 import json
 import random
+import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,18 +40,25 @@ from ecoroute_mcp.task import Tasks
 
 UNCLEAR = "unclear"
 TURNS = "devprompts_unlabelled.csv.gz"
-VERSION = 1
+VERSION = 2
 SEED = 20261121
 FOLDS = 5
 TIMES = 2
 STRENGTH = 0.25
-BALANCE = 0.3
-COMMON_CONVERSATIONS = 3
-TERM_CONVERSATIONS = 4
-PHRASE_WEIGHT = 0.5
-GRAMMAR_WEIGHT = 0.15
-SIGNAL_SCALE, WORD_SCALE, MEANING_SCALE, TERM_SCALE = 0.5, 3.0, 3.7, 1.2
-SMALLEST_WEIGHT = 0.5
+LEAN = 0.4
+COMMON_GROUPS = 3
+TERM_GROUPS = 4
+TURN_WEIGHT = 0.9
+PHRASE_WEIGHT = 1.0
+GRAMMAR_WEIGHT = 0.45
+SIGNAL_SCALE, DEED_SCALE, WORD_SCALE, MEANING_SCALE, TERM_SCALE, SOURCE_SCALE = 0.24, 0.48, 4.0, 3.0, 1.8, 3.0
+DEED_SIGNALS = ("deed", "first", "earliest")
+NEAR_SHARE = 0.5
+RUN_WORDS, NEAR_RUNS, NEAR_RUN_SHARE = 6, 2, 0.15
+"""Texts are near where they share this of their runs of five letters, or this many runs of so many words and this of
+the first one's."""
+
+SOURCES = ("turn", "written turn", "sentence")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +77,68 @@ class Turn:
 
 @dataclass(frozen=True)
 class Example:
-    """A text of a kind to learn from. ``group``: what must not be split between folds; None: always learnt from."""
+    """A text of a kind to learn from, from one of SOURCES. ``group`` must not be split between folds; None: learnt from
+    in all of them."""
 
     text: str
     kind: str
     weight: float
     group: str | None
+    source: str
+
+
+def examples_of(labelled: Sequence[Turn]) -> list[Example]:
+    """Each turn once for every kind a reader gave it, by the share of the readers; the clear ones first."""
+    found = []
+    for turn in sorted(labelled, key=lambda turn: not turn.clear):
+        shares = Counter(turn.labels)
+        found += [
+            Example(turn.text, name, shares[name] / len(turn.labels), turn.conversation, "turn")
+            for name in KINDS
+            if name in shares
+        ]
+    return found
+
+
+def written_turns(path: Path) -> list[Example]:
+    """Turns written for training, a JSON object a line with ``kind``, ``language`` and ``text``; each a group."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [
+        Example(row["text"], row["kind"], TURN_WEIGHT, f"written {number}", "written turn")
+        for number, row in enumerate(rows)
+    ]
+
+
+class Likeness:
+    """Finds texts that say nearly the same as one of those given."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._sizes: list[int] = []
+        self._letters: defaultdict[str, list[int]] = defaultdict(list)
+        self._runs: defaultdict[str, list[int]] = defaultdict(list)
+        for number, text in enumerate(texts):
+            letters, runs = _pieces(text)
+            self._sizes.append(len(letters))
+            for piece in letters:
+                self._letters[piece].append(number)
+            for run in runs:
+                self._runs[run].append(number)
+
+    def near(self, text: str) -> bool:
+        """Whether ``text`` shares NEAR_SHARE of all runs of letters, or too many runs of words, with one of them."""
+        letters, runs = _pieces(text)
+        shared = Counter(number for piece in letters for number in self._letters.get(piece, ()))
+        if any(count >= NEAR_SHARE * (len(letters) + self._sizes[number] - count) for number, count in shared.items()):
+            return True
+        most = max(Counter(number for run in runs for number in self._runs.get(run, ())).values(), default=0)
+        return most >= NEAR_RUNS and most >= NEAR_RUN_SHARE * len(runs)
+
+
+def _pieces(text: str) -> tuple[set[str], set[str]]:
+    words = re.findall(r"[^\W_]+", text[:3000].lower())
+    plain = f" {' '.join(words)} "
+    runs = {" ".join(words[start : start + RUN_WORDS]) for start in range(len(words) - RUN_WORDS + 1)}
+    return {plain[start : start + 5] for start in range(max(1, len(plain) - 4))}, runs
 
 
 def turns(folder: Path, labels: Path, part: str) -> list[Turn]:
@@ -119,7 +186,7 @@ def phrases(path: Path) -> list[Example]:
             continue
         times = int(language.partition("*")[2] or (TIMES if "{" in pattern else 1))
         weight = GRAMMAR_WEIGHT if "*" in language else PHRASE_WEIGHT / times
-        found += [Example(_filled(pattern, slots, chance), sort, weight, None) for _ in range(times)]
+        found += [Example(_filled(pattern, slots, chance), sort, weight, None, "sentence") for _ in range(times)]
     return found
 
 
@@ -178,15 +245,18 @@ def seen(examples: Sequence[Example]) -> Seen:
     """The examples as kind.Reader sees them, with the vocabulary that they and the embedding give."""
     numpy, sparse = _library("numpy"), _library("scipy.sparse")
     stated = [kind.cleaned(example.text)[0] for example in examples]
-    groups = [example.group or f"written {number % 40}" for number, example in enumerate(examples)]
+    groups = [
+        example.group if example.group and example.source == "turn" else f"written {number % 40}"
+        for number, example in enumerate(examples)
+    ]
     where = _spread((kind.words_of(text) for text in stated), groups)
     _, whole = embedding([])
-    common = sorted(word for word, found in where.items() if len(found) >= COMMON_CONVERSATIONS)
+    common = sorted(word for word, found in where.items() if len(found) >= COMMON_GROUPS)
     known = sorted(whole | {word for word, found in where.items() if len(found) >= 2})
     by_slip, lookup = kind.slips(frozenset(common)), dict.fromkeys(known)
     read = [kind.corrected(text, lookup, by_slip) for text in stated]
     term_lists = [sorted(kind.terms_of(words)) for _, words in read]
-    pairs = sorted(term for term, found in _spread(term_lists, groups).items() if len(found) >= TERM_CONVERSATIONS)
+    pairs = sorted(term for term, found in _spread(term_lists, groups).items() if len(found) >= TERM_GROUPS)
     signals = [kind.signals(plain) for plain, _ in read]
     names = sorted({name for values in signals for name in values})
     columns = {name: number for number, name in enumerate(names)}
@@ -219,65 +289,71 @@ def _shared(lists: Sequence[Sequence[str]], vocabulary: Sequence[str], power: fl
 
 
 class Model:
-    """The regression over what is seen; ``weights()`` are its coefficients folded together for the reader."""
+    """The regression over what is seen; ``weights()`` are its coefficients folded together for the reader.
 
-    def __init__(self, what: Seen) -> None:
+    ``examples``: of which kind, weight and source the rows are. The weights hold every word and pair that was known in
+    training, those that say nothing too, so that a served text shares its known words as a trained one did.
+    """
+
+    def __init__(self, what: Seen, examples: Sequence[Example]) -> None:
         numpy, sparse = _library("numpy"), _library("scipy.sparse")
         vectors, _ = embedding(what.known)
         self._vectors = vectors / numpy.linalg.norm(vectors, axis=1).mean()
         common = set(what.common)
         self._direct = [number for number, word in enumerate(what.known) if word in common]
         self._what = what
+        self._examples = examples
+        scales = [DEED_SCALE if name.startswith(DEED_SIGNALS) else SIGNAL_SCALE for name in what.names]
+        self._scales = numpy.array(scales)
         self._matrix = sparse.hstack(
             [
-                what.signals * SIGNAL_SCALE,
+                what.signals @ sparse.diags(self._scales),
                 what.words[:, self._direct] * WORD_SCALE,
                 sparse.csr_matrix(what.words @ self._vectors) * MEANING_SCALE,
                 what.terms * TERM_SCALE,
             ]
         ).tocsr()
+        others = [[SOURCE_SCALE * (example.source == name) for name in SOURCES[1:]] for example in examples]
+        self._with_sources = sparse.hstack([self._matrix, sparse.csr_matrix(numpy.array(others))]).tocsr()
+        self._of_turns = numpy.array([[float(example.source == SOURCES[0])] for example in examples])
+        self.bias = numpy.zeros(len(KINDS))
 
-    def fit(self, labels: Sequence[str], weights: Sequence[float], rows: Sequence[int]) -> Any:
-        """The regression on some rows; rare kinds count more, by their share to the power of -BALANCE."""
+    def lean(self, counts: Counter[str]) -> None:
+        """Move towards rare kinds: LEAN of the logarithm of how rare each is, none rarer than one turn."""
         numpy = _library("numpy")
-        total: defaultdict[str, float] = defaultdict(float)
-        for row in rows:
-            total[labels[row]] += weights[row]
-        everything = sum(total.values())
-        counted = numpy.array(
-            [weights[row] * (everything / len(KINDS) / total[labels[row]]) ** BALANCE for row in rows]
-        )
+        self.bias = -LEAN * numpy.log([max(counts[name], 1) / counts.total() for name in KINDS])
+
+    def fit(self, rows: Sequence[int]) -> Any:
+        """The regression on some rows; each source has a constant of its own beside that of the turns."""
+        numpy = _library("numpy")
+        weights = numpy.array([self._examples[row].weight for row in rows])
         regression = _library("sklearn.linear_model").LogisticRegression(C=STRENGTH, max_iter=300, tol=1e-3)
-        regression.fit(self._matrix[list(rows)], [labels[row] for row in rows], sample_weight=counted / counted.mean())
-        return regression
+        kinds = [self._examples[row].kind for row in rows]
+        return regression.fit(self._with_sources[list(rows)], kinds, sample_weight=weights / weights.mean())
 
     def odds(self, regression: Any, rows: Sequence[int]) -> Any:
-        """Log-odds of KINDS for some rows."""
+        """Log-odds of KINDS for some rows, each with the constant of its source, turns with the lean."""
         order = [list(regression.classes_).index(name) for name in KINDS]
-        return regression.decision_function(self._matrix[list(rows)])[:, order]
+        read = regression.decision_function(self._with_sources[list(rows)])[:, order]
+        return read + self._of_turns[list(rows)] * self.bias
 
     def weights(self, regression: Any, temperature: float) -> Weights:
-        """All coefficients over the temperature; words that hardly speak are left out."""
+        """All coefficients over the temperature."""
         numpy = _library("numpy")
         order = [list(regression.classes_).index(name) for name in KINDS]
-        table = regression.coef_[order].T / temperature
+        table = regression.coef_[order].T[: self._matrix.shape[1]] / temperature
         table -= table.mean(axis=1, keepdims=True)
         bounds = numpy.cumsum([len(self._what.names), len(self._direct), self._vectors.shape[1]])
         signals, direct, meaning, terms = numpy.split(table, bounds)
         words = self._vectors @ (meaning * MEANING_SCALE)
         words[self._direct] += direct * WORD_SCALE
-        bias = regression.intercept_[order] / temperature
-        common = set(self._what.common)
+        bias = (regression.intercept_[order] + self.bias) / temperature
         return Weights(
             bias=_rounded(bias - bias.mean()),
-            signals=_named(self._what.names, signals * SIGNAL_SCALE),
-            words={
-                word: row
-                for word, row in _named(self._what.known, words).items()
-                if word in common or (len(word) > 2 and max(map(abs, row)) >= kind.SCALE * SMALLEST_WEIGHT)
-            },
+            signals=_named(self._what.names, signals * self._scales[:, None]),
+            words=_named(self._what.known, words),
             terms=_named(self._what.pairs, terms * TERM_SCALE),
-            common=frozenset(common),
+            common=frozenset(self._what.common),
         )
 
 
@@ -290,50 +366,75 @@ def _rounded(row: Any) -> tuple[int, ...]:
 
 
 def train(folder: Path, data: Path) -> tuple[Weights, dict[str, Any]]:
-    """Weights, and the report of their training: sizes, and what grouped folds of the training turns say.
+    """Weights, and the report of their training: sizes, and what grouped folds say.
 
-    The temperature is the one that makes the folds' likelihood best.
+    Written texts that are near a turn of either part are left out. The temperature is the one that makes the folds'
+    likelihood best on all turns with a kind, doubtful ones by the shares of their readers: the reader meets those too.
+    ``half`` and ``no_written_turns`` are the same folds with half of the other folds' conversations, and without the
+    written turns.
     """
     numpy = _library("numpy")
     labelled = turns(folder, data / "kind_labels.csv", "training")
-    examples = [Example(turn.text, turn.labels[0], 1.0, turn.conversation) for turn in labelled if turn.clear]
-    clear = len(examples)
-    examples += phrases(data / "kind_phrases.tsv")
-    model = Model(seen(examples))
-    labels = [example.kind for example in examples]
-    weights = [example.weight for example in examples]
-    conversations = sorted({example.group for example in examples[:clear] if example.group})
-    random.Random(SEED).shuffle(conversations)
-    fold = {name: number % FOLDS for number, name in enumerate(conversations)}
-    of = [fold[example.group] if example.group else -1 for example in examples]
-    odds = numpy.zeros((clear, len(KINDS)))
-    for number in range(FOLDS):
-        left = [row for row in range(clear) if of[row] == number]
-        regression = model.fit(labels, weights, [row for row in range(len(examples)) if of[row] != number])
-        odds[left] = model.odds(regression, left)
-    truth = numpy.array([KINDS.index(label) for label in labels[:clear]])
+    real = Likeness(turn.text for turn in [*labelled, *turns(folder, data / "kind_labels.csv", "evaluation")])
+    written = [*written_turns(data / "kind_turns.jsonl"), *phrases(data / "kind_phrases.tsv")]
+    apart = [example for example in written if not real.near(example.text)]
+    examples = [*examples_of(labelled), *apart]
+    clear = sum(turn.clear for turn in labelled)
+    counts = Counter(example.kind for example in examples[:clear])
+    model = Model(seen(examples), examples)
+    model.lean(counts)
+    groups = sorted({example.group for example in examples if example.group})
+    random.Random(SEED).shuffle(groups)
+    place = {name: number for number, name in enumerate(groups)}
+    of = [place[example.group] % FOLDS if example.group else -1 for example in examples]
+    judged = [row for row, example in enumerate(examples) if example.source != "sentence"]
+    others = [row for row in judged if examples[row].source == "written turn"]
+    asked = judged[: len(judged) - len(others)]
+
+    def held_out(learnt_from: Callable[[Example], bool]) -> Any:
+        odds = numpy.zeros((len(examples), len(KINDS)))
+        for number in range(FOLDS):
+            left = [row for row in judged if of[row] == number]
+            rows = [row for row, example in enumerate(examples) if of[row] != number and learnt_from(example)]
+            odds[left] = model.odds(model.fit(rows), left)
+        return odds
+
+    odds = held_out(lambda example: True)
+    truth = numpy.array([KINDS.index(example.kind) for example in examples])
     temperatures = numpy.linspace(0.5, 2.0, 61)
-    losses = [_loss(odds / each, truth) for each in temperatures]
+    share = numpy.array([examples[row].weight for row in asked])
+    losses = [_loss(odds[asked] / each, truth[asked], share) for each in temperatures]
     temperature = float(temperatures[int(numpy.argmin(losses))])
-    probabilities = _softmax(odds / temperature)
+
+    def figures(odds: Any, rows: Any) -> dict[str, Any]:
+        return _judged([KINDS[each] for each in truth[rows]], _softmax(odds[rows] / temperature))
+
+    half = held_out(lambda example: example.source != "turn" or place[str(example.group)] // FOLDS % 2 == 0)
+    alone = held_out(lambda example: example.source != "written turn")
+    first = slice(0, clear)
     report = {
         "version": VERSION,
-        "training_turns": clear,
-        "written_sentences": sum(example.group is None for example in examples),
-        "kinds": dict(Counter(labels[:clear])),
+        "training_turns": len(labelled),
+        "clear": clear,
+        "written_turns": len(others),
+        "written_sentences": len(apart) - len(others),
+        "left_out_as_near_a_turn": len(written) - len(apart),
+        "kinds": dict(counts),
+        "kinds_of_written_turns": dict(Counter(examples[row].kind for row in others)),
         "temperature": round(temperature, 3),
-        "folds": {
-            "accuracy": round(float((probabilities.argmax(axis=1) == truth).mean()), 3),
-            "log_loss": round(float(min(losses)), 3),
-            **_judged([KINDS[each] for each in truth], probabilities),
-        },
+        "log_loss": round(float(min(losses)), 3),
+        "folds": figures(odds, first),
+        "half": figures(half, first),
+        "no_written_turns": figures(alone, first),
+        "folds_of_written_turns": figures(odds, others),
     }
-    return model.weights(model.fit(labels, weights, range(len(examples))), temperature), report
+    return model.weights(model.fit(range(len(examples))), temperature), report
 
 
-def _loss(odds: Any, truth: Any) -> float:
+def _loss(odds: Any, truth: Any, share: Any) -> float:
     numpy = _library("numpy")
-    return float(-numpy.log(_softmax(odds)[numpy.arange(len(truth)), truth]).mean())
+    likely = _softmax(odds)[numpy.arange(len(truth)), truth]
+    return float(-numpy.log(likely) @ share / share.sum())
 
 
 def _softmax(odds: Any) -> Any:
@@ -350,7 +451,7 @@ def written(weights: Weights) -> str:
         _line("bias", "", weights.bias),
     ]
     lines += [_line("signal", name, row) for name, row in sorted(weights.signals.items()) if any(row)]
-    lines += [_line("term", name, row) for name, row in sorted(weights.terms.items()) if any(row)]
+    lines += [_line("term", name, row) for name, row in sorted(weights.terms.items())]
     lines += [
         _line("common" if name in weights.common else "word", name, row) for name, row in sorted(weights.words.items())
     ]
@@ -396,6 +497,7 @@ def _judged(truth: Sequence[str], probabilities: Any) -> dict[str, Any]:
     said = [KINDS[each] for each in probabilities.argmax(axis=1)]
     scores = f1(truth, said)
     return {
+        "accuracy": round(sum(a == b for a, b in zip(truth, said, strict=True)) / len(truth), 3),
         "macro_f1": round(sum(scores.values()) / len(scores), 3),
         "f1": {name: round(score, 3) for name, score in scores.items()},
         "calibration_error": round(
@@ -473,7 +575,6 @@ def evaluate(folder: Path, data: Path) -> dict[str, Any]:
         "turns": len(kept),
         "clear": len(clear),
         "kappa": round(kappa(*([turn.labels[number] for turn in kept] for number in (0, 1))), 3),
-        "accuracy": round(sum(a == b for a, b in zip(truth, said, strict=True)) / len(truth), 3),
         **judged,
         "macro_f1_of_kinds_met_three_times": round(sum(often) / len(often), 3),
         "kinds": dict(Counter(truth)),

@@ -47,7 +47,7 @@ CUE_HEAD_CHARACTERS = 360
 CUE_TAIL_CHARACTERS = 200
 OPENING_CHARACTERS = 60
 CORRECTED_WORDS = 60
-PARTS = 6
+PARTS = 4
 PART_CHARACTERS = 300
 WORD_POWER = 0.75
 TERM_POWER = 0.5
@@ -67,17 +67,26 @@ _NUMBERED = re.compile(r"\bo[134]\b")
 _ALONE = "chatgpt|claude|gemini|deepseek|mixtral|qwen|grok|gpt|llama|mistral|kimi"
 _NAMED = rf"(?:(?:\w+/)?(?:{_FAMILY})(?:-[\w.:]+|[\w.:]*\d[\w.:]*)+|(?:{_ALONE})(?: \d[\w.]*)?|o[134](?:-\w+)*)"
 _MODEL = re.compile(rf"(?<![\w/.-]){_NAMED}(?![\w-])")
-_EASY = r"easy|trivial|simple|simplest|basic|autocomplete|chat|chatting|small talk|harmless|low[ -]tier|tier (?:\d+|one|two|three)"  # noqa: E501
+_EASY = r"easy|trivial|simple|simplest|basic|harmless|low[ -]tier|tier (?:\d+|one|two|three)"
+_KIND = "autocomplete|chat|chatting|small talk|explain|generate|refactor|debug|test|review|documentation|agentic"
+_THIS = r"(?:this|it|that|the task|my task|everything)"
+_ENDS = r"(?= ?(?:[.,;:!)]|$)| (?:and|so|any|use|choose|take|then|that is all)(?!\w))"
+_FIRST = r"(?:only |always |just |never anything but |the )*"
 _DIRECTIVE = re.compile(
     r"(?<!\w)(?:"
-    r"(?:ignore|disregard|forget|bypass|override|skip) (?:\w+ ){0,4}?(?:rules?|instructions?|prompts?|guidelines|bars?|requirements?|tiers?|polic(?:y|ies)|limits?|checks?)(?: and| but)?"  # noqa: E501
-    rf"|(?:recommend|choose|pick|select|prefer|favou?r|route (?:this |it )?to|rank|promote|use|return|answer with|respond with) (?:only |always |just |the )*(?:model|{_NAMED})(?: \w+){{0,2}}?(?: first| instead| always)?"  # noqa: E501
-    rf"|(?:this|it|that|the task|my task|everything)(?: (?:is|was|counts as|should be|must be)|'s) (?:only |just |really |merely |very |a |an |so )*(?:{_EASY})(?: task| question| request| thing| chat)?"  # noqa: E501
-    rf"|(?:treat|classify|label|count|read|score|consider) (?:this|it|that|the task|everything)(?: \w+)? as (?:only |just |a |an )*(?:{_EASY}|\w+)(?: task| question| request)?"  # noqa: E501
-    r"|(?:set|lower|reduce|drop|decrease|minimi[sz]e) (?:\w+ ){0,3}?(?:min_?tier|tier|bar|requirement|difficulty|quality)(?: (?:to|=|at) \w+| \d+)?"  # noqa: E501
-    r"|(?:task_type|task type|kind|min_tier|tier) ?[:=] ?\w+"
-    r"|(?:any|the|a|use the|use a) (?:small|smallest|cheap|cheapest|tiny|tiniest|weak|weakest|greenest) (?:model|llm)(?: will do| is enough| suffices)?"  # noqa: E501
-    r"|(?:system prompt|you are (?:now )?(?:the|a|my) (?:model )?router|note to (?:the )?router|dear router)"
+    r"(?:ignore|disregard|forget|bypass|override) (?:(?:all|any|every|of|the|your|these|those|previous|prior|above|earlier|system|routing|router's) ){1,4}(?:rules?|instructions?|prompts?|guidelines|bars?|requirements?|tiers?|polic(?:y|ies))(?: and| but)?"  # noqa: E501
+    rf"|(?:recommend|choose|pick|select|prefer|favou?r|route (?:this |it )?to|rank|promote|use|return|answer with|respond with) {_FIRST}{_NAMED}(?![\w-])(?! (?:api|sdk|client|library|to|for|in|from|via|with|as)(?!\w))(?: first| instead| always)?"  # noqa: E501
+    rf"|(?:recommend|route (?:this |it )?to|promote|(?:always|only|just) (?:use|choose|pick|select|prefer)) {_FIRST}model \S+(?: first| instead| always)?"  # noqa: E501
+    rf"|(?:(?:^|(?<=[.!?;:,(] )|(?<=because )|(?<=since )|(?<=and )|(?<=as )){_THIS}(?: (?:is|was|counts as|should be|must be)|'s)) (?:only |just |really |merely |very |a |an |so )*(?:{_EASY}|chat|autocomplete|small talk)(?: task| question| request| thing| chat)?{_ENDS}"  # noqa: E501
+    rf"|(?:treat|classify|label|count|read|score|consider) {_THIS}(?: \w+)? as (?:only |just |a |an )*(?:{_EASY})(?: task| question| request)?{_ENDS}"  # noqa: E501
+    rf"|(?:treat|classify|score) {_THIS}(?: \w+)? as (?:only |just |a |an )*(?:{_KIND})(?: task| question| request)?"
+    r"|set (?:the |your )?(?:min_?tier|tier)(?: (?:to|=) \w+| \d+)?"
+    r"|(?:lower|reduce|drop|decrease) (?:the |your )?(?:min_?tier|bar|requirements?|tier)(?:(?: to (?:tier )?\d+)|(?= ?(?:[.,;:!]|$| for (?:this|me))))"  # noqa: E501
+    rf"|(?:task[_ ]type|min_tier) ?[:=] ?\w+|kind ?[:=] ?(?:{_KIND})|tier ?[:=] ?\d+"
+    r"|any (?:small|smaller|cheap|tiny|weak|green) (?:model|llm)(?: will do| is enough| suffices)?"
+    r"|(?:a|the) (?:small|smallest|cheap|cheapest|tiny|tiniest|weak|weakest|greenest) (?:model|llm) (?:will do|is enough|suffices)"  # noqa: E501
+    r"|(?:use|choose|pick|take|recommend) (?:the|a) (?:cheap|cheapest|tiniest|smallest|weakest|greenest) (?:model|llm)"
+    r"|you are (?:now )?(?:the|my) (?:model )?router|note to (?:the )?router|dear router"
     r")(?!\w)"
 )
 _SMALL_WORDS = re.compile(
@@ -278,6 +287,41 @@ _CUES = {
     "ends unfinished": r"(?:return|[=({,+*]|\"\"\"|->|:|in|on)\s*$",
     "dots": r"\.\.\.|…",
     "based on": _w("based on|according to|following"),
+    "assistant": _w(
+        r"your (?:maximum|max|context|tokens?|output|knowledge|training|capabilit\w+)|max(?:imum)? tokens?|"
+        r"token (?:limit|output)|(?:do|are|can|did) (?:you|u) (?:know|able|trained|there|an? ai|free|speak|remember)|"
+        r"cut-?off|openai|anthropic|trained on"
+    ),
+    "school": _w(
+        r"deduce|prove that|theorem|derivatives?|integrals?|covariance|hypothes[ie]s|variance|expected return|"
+        r"how many (?:years|people|members|grams|days)|coupon|credits|phrase|seo|industr\w+|salary|profits?|revenue|"
+        r"sales|papers?|legal|law|rights?|council|monetiz\w+|investors?|customers?|brand\w*"
+    ),
+    "quiz": r"(?<!\w)a[.)] .{1,80}(?<!\w)b[.)] |is called ?[.…:?]|_{4,}|"
+    + _w(r"true or false|which of the following|select one|question \d+|multiple choice"),
+    "as format": _w(
+        rf"(?:as|in|into|to) (?:a |an )?(?:{_LANGUAGE}|markdown|table|json|list|report|chinese|english|german|french|"
+        r"spanish|russian|bullet points|one line|one file|separate files?)(?: code| format| instead)?"
+    ),
+    "opens use": f"^{_POLITE}{_w('use|using|based on|with|given')}",
+    "opens not": f"^{_POLITE}{_w('do not|don.t|dont|without|no|not|only|just|never|instead')}",
+    "same": _w("the same|same for|do that|like this|this one|other one|as before|like before"),
+    "shaped error": r"expected .{1,20}(?:after|before|but got)|(?<!\w)(?:msg|e|c|cs|ts|lnk|ora-|err)[- ]?\d{3,}|"
+    r"is not an? (?:\w+ ){0,2}(?:function|type|member|module|command|name)|"
+    r"no (?:\w+ )?(?:matching|conversion|overload|module|viable|candidate) |(?:at [\w.<>$]+\(.{0,80}\) ){2}",
+    "letter": _w(r"subject ?:|dear (?:\w+|\(|\[)|best regards|kind regards|sincerely|yours|hello \("),
+    "in the end": _w(
+        r"core classes|names of the|all (?:the )?(?:files|necessary)|every file|file structure|clarif\w+|long answer|"
+        "entrypoint|folder structure|step by step plan|the entire|the whole|everything"
+    ),
+    "look like": _w("look like|looks like|would look|will look|need to (?:look|seem|be)|be like"),
+    "mine": _w("i want to|i need to|i would like|i'm trying|i am trying|i have|i wrote|i made"),
+    "judge": r"^.{0,40}"
+    + _w(
+        "flaws?|feedback|critique|review|rate|correct|right|good|better|ok|okay|fine|mistakes?|improve|improvements?|"
+        "thoughts|opinion|check|evaluate|assess|judge|proofread|audit"
+    )
+    + r".{0,30}[?:\"]",
 }
 
 _SAID = r"(?:^|[.!?:;,] |\b(?:and|then|to|you|please|pls|i|me) )"
@@ -366,7 +410,7 @@ _DEEDS = {
     + "|"
     + _w(
         r"how (?:to|do|can|could|would|should|does|i)|what (?:is|are|does|do|if)|explain|difference between|"
-        r"mean|meaning|"
+        r"meaning|(?:does|do|would) (?:\S+ ){1,6}mean|"
         r"help me understand|is it possible|is there (?:a|an|any)|any way to|can you explain|what's going on|used for|"
         r"give (?:me )?an example|an example"
     ),
@@ -518,15 +562,18 @@ class Reader:
 
     def read(self, text: str) -> Reading:
         """The kind of work ``text`` asks for. Takes any text, the empty one included; its work is bounded."""
-        stated, guarded = cleaned(text)
+        stated, directed, repeated = cleaned(text)
         odds, words = self._odds(stated)
         probabilities = _softmax(odds)
         plausible = _plausible(probabilities)
-        if guarded:
+        if directed or repeated:
             parts = [part for part in _SENTENCE.split(stated) if part.strip()]
             edges = [*parts[: PARTS // 2], *parts[-(PARTS // 2) :]]
-            # What was left out may have held the task itself: the text as it stands is read as well.
-            chosen = dict.fromkeys([_plain(_edges(text)), *(part[:PART_CHARACTERS] for part in edges)])
+            # What was said to the router may have held the task itself: the text as it stands is read as well. Of what
+            # repeats itself nothing is lost.
+            chosen = dict.fromkeys(
+                [*([_plain(_edges(text))] if directed else []), *(part[:PART_CHARACTERS] for part in edges)]
+            )
             others = (kind for part in chosen for kind in _plausible(_softmax(self._odds(part)[0])))
             plausible = tuple(dict.fromkeys([*plausible, *others]))
         likeliest = probabilities[plausible[0]]
@@ -538,7 +585,7 @@ class Reader:
             probabilities=probabilities,
             plausible=plausible,
             sure=likeliest >= SURE_PROBABILITY and len(plausible) == 1,
-            guarded=guarded,
+            guarded=directed or repeated,
             words=tuple(telling[:3]),
             known=bool(words),
         )
@@ -561,8 +608,8 @@ class Reader:
         return [each / SCALE for each in odds], known
 
 
-def cleaned(text: str) -> tuple[str, bool]:
-    """The text as it is read, and whether something in it speaks to the router or drowns the rest.
+def cleaned(text: str) -> tuple[str, bool, bool]:
+    """The text as it is read; whether something in it speaks to the router; and whether repetition was left out.
 
     Lower case, one blank between words; without invisible characters, blobs, names of models and what is said to the
     router; of words that come again and again, the first two.
@@ -573,23 +620,26 @@ def cleaned(text: str) -> tuple[str, bool]:
     stated, directives = _DIRECTIVE.subn(" . ", plain)
     if any(family in stated for family in _FAMILIES) or _NUMBERED.search(stated):
         stated = _MODEL.sub(" ", stated)
-    guarded = directives > 0
     found = stated.split()
-    if len(found) > 40:
-        counts = Counter(found)
-        drowned = {word for word, count in counts.items() if count > 12 and count > 0.05 * len(found) and len(word) > 3}
-        if len(counts) < 0.1 * len(found):
-            drowned |= {word for word, count in counts.items() if count > 6 and len(word) > 3}
-            guarded = True
-        if drowned:
-            seen: Counter[str] = Counter()
-            kept = []
-            for word in found:
-                seen[word] += 1
-                if word not in drowned or seen[word] <= 2:
-                    kept.append(word)
-            found = kept
-    return " ".join(found), guarded
+    kept = _undrowned(found) if len(found) > 40 else found
+    return " ".join(kept), directives > 0, len(kept) < len(found)
+
+
+def _undrowned(found: list[str]) -> list[str]:
+    """Words without the third and further ones of those that drown the rest."""
+    counts = Counter(found)
+    drowned = {word for word, count in counts.items() if count > 12 and count > 0.05 * len(found) and len(word) > 3}
+    if len(counts) < 0.1 * len(found):
+        drowned |= {word for word, count in counts.items() if count > 6 and len(word) > 3}
+    if not drowned:
+        return found
+    seen: Counter[str] = Counter()
+    kept = []
+    for word in found:
+        seen[word] += 1
+        if word not in drowned or seen[word] <= 2:
+            kept.append(word)
+    return kept
 
 
 def signals(plain: str) -> dict[str, float]:
@@ -627,6 +677,7 @@ def signals(plain: str) -> dict[str, float]:
     first = deeds[0] if deeds else "none"
     earliest = min(starts, key=lambda name: starts[name]) if starts else "none"
     size = "short" if len(plain) < 60 else "middling" if len(plain) < 300 else "long"
+    code_at = [name for name, part in (("first", plain[:80]), ("last", plain[80:][-80:])) if patterns.code.search(part)]
     for name in (
         f"topic {topic}",
         f"first {first}",
@@ -635,6 +686,8 @@ def signals(plain: str) -> dict[str, float]:
         f"earliest {earliest}",
         f"earliest {earliest} {topic}",
         f"size {size}",
+        f"code {' and '.join(code_at) or 'in neither end'}",
+        f"earliest {earliest} {size}",
     ):
         values[name] = 1.0
     for name in deeds:
@@ -672,6 +725,17 @@ def _combined(there: set[str], size: str) -> dict[str, bool]:
         "opens make, no software": "opens make" in there and not software,
         "opens change, not make": "opens change" in there and "opens make" not in there,
         "now also, change": "now also" in there and "change" in there,
+        "as format, short": "as format" in there and size == "short" and "make software" not in there,
+        "format, the code": "as format" in there and "the code" in there,
+        "assistant, short": "assistant" in there and size != "long" and not software,
+        "bare name, short": size == "short" and not asks and not opens and not code,
+        "school, no software": "school" in there and not software,
+        "opens question, school": opens and "school" in there,
+        "opens use, change": "opens use" in there and "change" in there,
+        "letter, judged": "letter" in there and "judge" in there,
+        "look like, code": "look like" in there and bool(there & {"the code", "code for"}),
+        "wrong, how to fix": "wrong" in there and "fix" in there,
+        "opens it, short": "opens it" in there and size == "short",
     }
 
 

@@ -112,6 +112,43 @@ def test_orders_to_the_router_never_lower_the_bar(tasks: Tasks, task: str, order
     assert "only raise the bar" in tasks.demand(f"{task}. {order}").kind_why
 
 
+@pytest.mark.parametrize(
+    "task",
+    [
+        "return the model accuracy first",
+        "apiVersion: v1\nkind: Pod\nmetadata: x\ntier: frontend",
+        "use the model Order to list the rows of a customer",
+        "write a system prompt for my bot",
+        "train a small model on MNIST",
+        "choose the model with the best AUC",
+        "lower the difficulty of the game and set the quality to 80",
+        "reduce the bar width",
+        "override the equals method, ignore the eslint rules and skip the null checks",
+        "make code that is easy to read",
+        "this is a simple html page, make it responsive",
+        "classify it as spam or ham and read it as a csv",
+        "write a script and use gpt-4 to summarise the file",
+        "label it as test where the row is in the test set",
+    ],
+)
+def test_ordinary_tasks_are_not_taken_for_orders_to_the_router(task: str) -> None:
+    assert cleaned(task)[1:] == (False, False)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_orders_to_the_router_are_noticed(order: str) -> None:
+    assert cleaned(f"fix the bug. {order}")[1]
+    assert cleaned(f"{order} fix the bug")[1]
+
+
+def test_repetition_that_is_left_out_is_always_reported(reader: Reader) -> None:
+    text = "refactor the billing service " + "hello " * 13 + " ".join(f"word{number}" for number in range(200))
+    assert cleaned(text)[0].split().count("hello") == 2
+    assert cleaned(text)[1:] == (False, True)
+    assert reader.read(text).guarded
+    assert not reader.read(text.replace("hello ", "")).guarded
+
+
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("word", ["chat", "autocomplete", "easy", "hello", "trivial small model", "explain", "😀"])
 def test_ten_thousand_repeated_words_never_lower_the_bar(tasks: Tasks, task: str, word: str) -> None:
@@ -159,8 +196,8 @@ def test_a_text_that_names_a_model_does_not_move_it_up(router: Router) -> None:
 
 @given(st.text(max_size=3000))
 def test_any_text_is_read_the_same_in_any_case_and_layout(text: str) -> None:
-    once, guarded = cleaned(text)
-    assert cleaned(f"  {text}\n\t") == (once, guarded)
+    once, directed, repeated = cleaned(text)
+    assert cleaned(f"  {text}\n\t") == (once, directed, repeated)
     assert cleaned(once.upper())[0] == cleaned(once)[0] or not once.isascii()
 
 

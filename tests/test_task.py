@@ -39,7 +39,7 @@ def test_a_declared_kind_beats_the_text(tasks: Tasks) -> None:
 
 
 def test_the_likeliest_kind_gives_the_tokens_and_the_highest_plausible_bar_the_tier(tasks: Tasks) -> None:
-    demand = tasks.demand("something about the order page and the review page")
+    demand = tasks.demand("look at the parser")
     assert "unsure" in demand.kind_why
     assert "so the higher bar, that of " in demand.kind_why
     named = demand.kind_why.partition("that of ")[2].partition(",")[0]

@@ -54,7 +54,60 @@ def test_the_labels_are_ids_and_kinds_and_parts_share_no_turn() -> None:
     parts = {part: {row["turn"] for row in rows if row["part"] == part} for part in ("training", "evaluation")}
     assert len(parts["evaluation"]) == 320
     assert parts["training"].isdisjoint(parts["evaluation"])
-    assert Counter(row["reading"] for row in rows if row["part"] == "evaluation") == {"1": 320, "2": 320}
+    for part, count in (("evaluation", 320), ("training", 753)):
+        assert Counter(row["reading"] for row in rows if row["part"] == part) == {"1": count, "2": count}
+
+
+def test_the_two_readers_agree_as_the_guide_says() -> None:
+    with (DATA / "kind_labels.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    guide = (DATA / "kind_guide.md").read_text(encoding="utf-8")
+    for part, agreement, clear in (("evaluation", 0.831, 248), ("training", 0.851, 618)):
+        first, second = ([r["label"] for r in rows if (r["part"], r["reading"]) == (part, n)] for n in ("1", "2"))
+        assert kinds.kappa(first, second) == pytest.approx(agreement, abs=5e-4)
+        assert sum(a == b != kinds.UNCLEAR for a, b in zip(first, second, strict=True)) == clear
+        assert f"{clear} {part} turns" in guide
+
+
+def test_a_turn_counts_for_each_kind_by_the_share_of_its_readers() -> None:
+    def turn(name: str, *labels: str) -> kinds.Turn:
+        return kinds.Turn(id=name, conversation=f"c{name}", text=f"text {name}", labels=labels)
+
+    found = kinds.examples_of(
+        [turn("1", "debug", "refactor"), turn("2", "unclear", "chat"), turn("3", "test", "test"), turn("4", "unclear")]
+    )
+    assert [(each.text, each.kind, each.weight, each.group) for each in found] == [
+        ("text 3", "test", 1.0, "c3"),
+        ("text 1", "refactor", 0.5, "c1"),
+        ("text 1", "debug", 0.5, "c1"),
+        ("text 2", "chat", 0.5, "c2"),
+    ]
+
+
+def test_written_turns_are_of_every_kind_and_none_is_near_another() -> None:
+    found = kinds.written_turns(DATA / "kind_turns.jsonl")
+    assert {each.kind for each in found} == set(KINDS)
+    assert len({each.group for each in found}) == len(found)
+    texts = [each.text for each in found]
+    assert len(set(texts)) == len(texts)
+    by_name = kinds.Likeness(texts[1::2])
+    assert sum(map(by_name.near, texts[::2])) < 0.01 * len(texts)
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("Why does my loop over the rows never end?", True),
+        ("why does my LOOP over the rows - never end", True),
+        ("why does my loop over rows never end", True),
+        ("why does the parser stop at a comma", False),
+        ("Please help: this function returns the wrong sum when the list is empty or so, why?", True),
+        ("a function", False),
+    ],
+)
+def test_nearly_the_same_text_is_found(text: str, near: bool) -> None:
+    given = ["why does my loop over the rows never end", "this function returns the wrong sum when the list is empty"]
+    assert kinds.Likeness(given).near(text) is near
 
 
 def test_written_sentences_are_filled_the_same_each_time() -> None:
