@@ -32,6 +32,8 @@ LAST_S = 30.0
 """For the last commit and push together, when the search is over."""
 WATCHED_S = 0.25
 BEHIND = "the remote has commits that are not here"
+QUIETLY = ("-c", f"core.hooksPath={os.devnull}", "-c", "gc.auto=0", "-c", "maintenance.auto=false")
+"""Nothing runs but what is asked for."""
 NOBODY = ("-c", "user.name=EcoRoute workbench", "-c", "user.email=workbench@localhost")
 """Who commits where git knows nobody."""
 
@@ -62,7 +64,11 @@ class ResultsBranch:
         last_s: float = LAST_S,
     ) -> None:
         """Raises EcoRouteError for files outside a git checkout, a name that no branch can have or a branch that is
-        checked out, and a remote that the checkout does not know."""
+        checked out, a remote that the checkout does not know, and no time between commits."""
+        if every_s <= 0:
+            raise EcoRouteError(
+                f"the time between two commits is more than nothing; got {every_s:g} s: --sync-every 10m"
+            )
         self._paths = [path.resolve() for path in paths]
         self._branch, self._ref, self._remote = branch, f"refs/heads/{branch}", remote
         self._theirs = f"refs/remotes/{remote}/{branch}"
@@ -157,7 +163,8 @@ class ResultsBranch:
         """Put the files' whole lines on the branch, on top of ``onto`` too, where that is given."""
         self._refuse_checked_out()
         tip = self._commit_of(self._ref)
-        base = onto or tip or self._commit_of(self._theirs) or self._commit_of("HEAD")
+        theirs = onto or (None if tip else self._commit_of(self._theirs))
+        base = theirs or tip or self._commit_of("HEAD")
         parents = list(dict.fromkeys(each for each in (onto, tip or base) if each is not None))
         with TemporaryDirectory(prefix="ecoroute-index-") as folder:
             index = f"{folder}/index"
@@ -167,6 +174,8 @@ class ResultsBranch:
                 if path.exists():
                     content = path.read_bytes()
                     whole = content[: content.rfind(b"\n") + 1]
+                    if theirs is not None:
+                        self._refuse_to_replace(theirs, path, whole)
                     blob = self._git("hash-object", "-w", "--stdin", given=whole)
                     entry = f"100644,{blob},{path.relative_to(self._root).as_posix()}"
                     self._git("update-index", "--add", "--cacheinfo", entry, index=index)
@@ -178,6 +187,15 @@ class ResultsBranch:
         commit = self._git(*self._identity(), "commit-tree", tree, *chain, "-m", message)
         self._git("update-ref", "-m", "measurements", self._ref, commit, tip or "0" * len(commit))
         self.commits += 1
+
+    def _refuse_to_replace(self, commit: str, path: Path, whole: bytes) -> None:
+        """Raises _Failed where a commit's file has lines that are not among ours."""
+        name = path.relative_to(self._root).as_posix()
+        if not self._git("ls-tree", commit, "--", name):
+            return
+        theirs = self._git("cat-file", "blob", f"{commit}:{name}").splitlines()
+        if not set(theirs) <= set(whole.decode(errors="replace").splitlines()):
+            raise _Failed("the branch holds other rows in a file of ours", f"{name}: choose another with --sync-branch")
 
     def _identity(self) -> Sequence[str]:
         try:
@@ -206,7 +224,7 @@ class ResultsBranch:
         self.pushes += 1
 
     def _pushing(self, tip: str) -> None:
-        self._git("push", "--no-verify", "--porcelain", self._remote, f"{tip}:{self._ref}")
+        self._git("push", "--porcelain", self._remote, f"{tip}:{self._ref}")
 
     # -- git
 
@@ -220,7 +238,7 @@ class ResultsBranch:
             stdin.write(given)
             stdin.seek(0)
             process = subprocess.Popen(
-                ["env", *quiet, "git", "-C", str(self._root), *self._ssh, *words],
+                ["env", *quiet, "git", "-C", str(self._root), *QUIETLY, *self._ssh, *words],
                 stdin=stdin,
                 stdout=stdout,
                 stderr=stderr,

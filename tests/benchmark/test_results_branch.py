@@ -246,6 +246,44 @@ def test_what_others_pushed_to_the_branch_is_kept(checkout: Path, remote: Path, 
     assert BEHIND not in again.summary()
 
 
+def test_rows_of_others_in_a_file_of_the_same_name_are_not_replaced(
+    checkout: Path, remote: Path, tmp_path: Path
+) -> None:
+    made = branch(checkout)
+    made.sync()
+    other = tmp_path / "other"
+    subprocess.run(["git", "clone", "-q", "-b", BRANCH, str(remote), str(other)], check=True)
+    git(other, "config", "user.name", "Another")
+    git(other, "config", "user.email", "another@example.org")
+    add(other, "theirs\n")
+    git(other, "commit", "-qam", "Add measurements: rows.jsonl")
+    git(other, "push", "-q", "origin", BRANCH)
+    add(checkout, "two\n")
+    said: list[str] = []
+    again = branch(checkout, said)
+    again.sync()
+    assert said == [
+        "results branch: the branch holds other rows in a file of ours: rows.jsonl: choose another with --sync-branch; "
+        "the search goes on, and this is tried again"
+    ]
+    assert (rows(remote), rows(checkout)) == (["one", "theirs"], ["one", "two"])
+    git(checkout, "update-ref", "-d", f"refs/heads/{BRANCH}")  # known of the remote alone
+    again.sync()
+    assert again.failures == {"the branch holds other rows in a file of ours": 2}
+
+
+def test_no_hook_of_the_users_runs(checkout: Path, remote: Path, tmp_path: Path) -> None:
+    for name in ("pre-push", "reference-transaction", "post-index-change"):
+        hook = checkout / ".git" / "hooks" / name
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text(f"#!/bin/sh\necho {name} >> {tmp_path / 'hooks'}\nexit 1\n")
+        hook.chmod(0o755)
+    made = branch(checkout)
+    made.sync()
+    assert (rows(remote), made.failures) == (["one"], {})
+    assert not (tmp_path / "hooks").exists()
+
+
 # -- what is refused before anything is measured
 
 
@@ -255,6 +293,8 @@ def test_what_cannot_work_is_refused_at_the_start(checkout: Path, tmp_path: Path
     with pytest.raises(EcoRouteError, match="the branch is checked out: choose another with --sync-branch"):
         branch(checkout)
     git(checkout, "worktree", "remove", str(tmp_path / "tree"))
+    with pytest.raises(EcoRouteError, match=r"more than nothing; got 0 s: --sync-every 10m"):
+        branch(checkout, every_s=0.0)
     assert branch(checkout).failures == {}
     git(checkout, "remote", "remove", "origin")
     with pytest.raises(EcoRouteError, match="No such remote 'origin'"):
