@@ -47,7 +47,7 @@ def _joules(config: TrialConfig, device: Device, law: EnergyLaw) -> float | None
             device=device,
             params_total_b=shape.parameters / 1e9,
             params_active_b=shape.active / 1e9,
-            bytes_per_param=plan.BYTES_PER_PARAMETER.get(config.precision, 2.0),
+            bytes_per_param=plan.BYTES_PER_PARAMETER[config.precision],
             batch=config.batch,
             context_tokens=config.prompt_tokens + config.generated_tokens / 2,
             prompt_per_output=config.prompt_tokens / config.generated_tokens,
