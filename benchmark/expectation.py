@@ -19,7 +19,8 @@ from ecoroute_mcp.energy import Deployment, predict
 def fronts(
     configs: Sequence[TrialConfig], device_name: str, catalogue: Catalogue, scores: Mapping[str, float]
 ) -> list[int] | None:
-    """The front of each configuration, from 0; None where the law knows nothing of the device, or of a model."""
+    """The front of each configuration, from 0; None where the law knows nothing of the device, or of the size of
+    what one of them loads."""
     device = next((each for each in catalogue.devices if device_name in each.nvml_names), None)
     if device is None or device.bf16_dense_tflops is None:
         return None
@@ -39,7 +40,8 @@ def fronts(
 
 def _joules(config: TrialConfig, device: Device, law: EnergyLaw) -> float | None:
     shape = plan.shape_of(config.model)
-    if shape is None:
+    bytes_per_param = plan.BYTES_PER_PARAMETER.get(config.precision)
+    if shape is None or bytes_per_param is None:
         return None
     return predict(
         law,
@@ -47,7 +49,7 @@ def _joules(config: TrialConfig, device: Device, law: EnergyLaw) -> float | None
             device=device,
             params_total_b=shape.parameters / 1e9,
             params_active_b=shape.active / 1e9,
-            bytes_per_param=plan.BYTES_PER_PARAMETER[config.precision],
+            bytes_per_param=bytes_per_param,
             batch=config.batch,
             context_tokens=config.prompt_tokens + config.generated_tokens / 2,
             prompt_per_output=config.prompt_tokens / config.generated_tokens,

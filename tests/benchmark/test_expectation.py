@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from benchmark import expectation
 from benchmark.trial import TrialConfig
 from ecoroute_mcp import refresh
@@ -29,3 +31,8 @@ def test_without_a_score_of_every_model_energy_alone_counts() -> None:
 
 def test_of_a_device_without_a_row_nothing_is_expected() -> None:
     assert expectation.fronts([config("Qwen3-8B", 1)], "a processor", CATALOGUE, SCORES) is None
+
+
+def test_of_what_a_server_holds_nothing_is_expected() -> None:
+    served = replace(config("Qwen3-8B", 1), precision="as-served", endpoint="http://127.0.0.1:8000/v1")
+    assert expectation.fronts([served, config("Qwen3-8B", 8)], H100, CATALOGUE, SCORES) is None
