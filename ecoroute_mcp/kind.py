@@ -1,15 +1,15 @@
 """Which kind of work a text asks for, with calibrated probabilities: what a linear model makes of its cues and words.
 
 A text is read by its beginning and its end (what is wanted stands there), without case, layout, invisible characters,
-long blobs and names of models; words that miss a known word by one slip count as it. Three things are weighed: cues
+long blobs and names of models; words that miss a common word by one slip count as it. Three things are weighed: cues
 (patterns such as “how to”, an error's name, “make it”), which of them comes first, and the words themselves, each
 counted once however often it stands there. The weights are data/kind_weights.csv, made by `python -m benchmark
 kind-train`; applying them needs neither numpy nor scikit-learn.
 
-What speaks to the router instead of stating a task (“ignore your rules”, “this is easy”, “use model x”), and what
-drowns a task in repetition, is left out of the reading, and makes it careful: such a text is then read as it stands
-too, and its first and last parts by themselves, and any kind that any of these makes plausible counts as plausible. So
-it can raise the bar, never lower it; what other sentences dilute is another matter.
+What speaks to the router instead of stating a task (“ignore your rules”, “this is easy”, “always use gpt-4”), and what
+drowns a task in repetition, is left out of the reading, and makes it careful: the first and last parts of such a text
+are then read by themselves as well, and what spoke to the router as it stands, and any kind that any of these makes
+plausible counts as plausible. So it can raise the bar, never lower it; what other sentences dilute is another matter.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ KINDS = (
     "documentation",
     "agentic",
 )
+SOURCES = ("kind-weights-v2", "codechat", "wordllama-0.4.0")
+"""Whence the weights, by ids of data/sources.csv."""
 SCALE = 100
 SURE_PROBABILITY = 0.5
 PLAUSIBLE_SHARE = 0.5

@@ -12,6 +12,7 @@ from pydantic_core import to_json
 from benchmark.scale import source_id
 from ecoroute_mcp import cascade, refresh, store
 from ecoroute_mcp.catalogue import Catalogue, cited_sources
+from ecoroute_mcp.kind import SOURCES as KIND_SOURCES
 from ecoroute_mcp.ranking import RankingsRequest, Router
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -91,7 +92,7 @@ def test_every_source_is_cited_by_some_row(catalogue: Catalogue) -> None:
     scored = {source_id(row["file"]) for row in csv.DictReader(lines)}
     lines = [line for line in (DATA / "shape_quality.csv").read_text("utf-8").splitlines() if not line.startswith("#")]
     scored |= {row["source"] for row in csv.DictReader(lines)}
-    assert {source.id for source in catalogue.sources} - cited - scored == {"caller", *cascade.SOURCES}
+    assert {source.id for source in catalogue.sources} - cited - scored == {"caller", *cascade.SOURCES, *KIND_SOURCES}
 
 
 def test_anchors_that_sources_point_to_exist() -> None:
