@@ -40,7 +40,7 @@ class Texts:
         rows, columns, values, shapes = [], [], [], []
         for row, text in enumerate(texts):
             found = wording.read(text)
-            shapes.append(found.shape)
+            shapes.append(wording.shape(text))
             for bucket, count in found.words.items():
                 rows.append(row)
                 columns.append(bucket % BUCKETS)

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from ecoroute_mcp import store
 from ecoroute_mcp.catalogue import KEYS, THIS_MACHINE, Catalogue, LocalEnergy, Source
+from ecoroute_mcp.kind import weights_file
 from ecoroute_mcp.sci import Basis, EcoRouteError, weakest
 
 if TYPE_CHECKING:
@@ -62,9 +63,7 @@ the last, which `python -m benchmark` writes beside the database."""
 
 def packaged_data() -> Path:
     """The data folder: inside the package when installed from a wheel, beside it in a checkout."""
-    here = Path(__file__).parent
-    inside = here / "data"
-    return inside if inside.is_dir() else here.parent / "data"
+    return weights_file().parent
 
 
 def this_machine(database: Path) -> Path:

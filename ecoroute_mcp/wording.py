@@ -1,4 +1,4 @@
-"""What a task's text looks like in numbers: hashed words and pairs of words, and its shape.
+"""What a task's text looks like in numbers: hashed words and pairs of words; and, for the laboratory, its shape.
 
 Training and serving read a text with this one function, so what was learnt is what is applied. It is deterministic,
 needs the standard library alone, and its work is bounded: of a long text it reads the beginning, the end and windows
@@ -45,7 +45,7 @@ SHAPE = (
     "log_choices",
     "has_negation",
 )
-"""Names of ``Wording.shape``, in order. Shares lie between 0 and 1; ``has_`` is 0 or 1; ``log_`` is log(1 + count)."""
+"""Names of shape()'s values, in order. Shares lie between 0 and 1; ``has_`` is 0 or 1; ``log_`` is log(1 + count)."""
 
 # A character of a script written without spaces is a word; elsewhere a run of letters and digits is.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+")
@@ -67,19 +67,14 @@ _DIGITS = "0123456789"
 
 @dataclass(frozen=True)
 class Wording:
-    """``words``: how often each bucket (0 to BUCKETS - 1) of a word or pair occurs; ``shape``: values by SHAPE."""
+    """``words``: how often each bucket (0 to BUCKETS - 1) of a word or pair occurs."""
 
     words: dict[int, int]
-    shape: tuple[float, ...]
 
 
 def read(text: str) -> Wording:
     """The wording of a text of any length, the empty one included. Never raises."""
-    sample = _plain(_sample(text))
-    words = [
-        f"#{min(len(word), LONGEST_NUMBER)}" if word.isdecimal() else word[:LONGEST_WORD]
-        for word in _WORD.findall(sample)
-    ]
+    words = _words(_plain(_sample(text)))
     counts = Counter(words)
     terms = Counter(map(" ".join, pairwise(words)))
     terms.update(counts)
@@ -87,7 +82,22 @@ def read(text: str) -> Wording:
     for term, count in terms.items():
         bucket = zlib.crc32(term.encode("utf-8", "surrogatepass")) % BUCKETS
         buckets[bucket] = buckets.get(bucket, 0) + count
-    return Wording(buckets, _shape(sample, words, counts, max(len(text) / READ_CHARACTERS, 1.0)))
+    return Wording(buckets)
+
+
+def shape(text: str) -> tuple[float, ...]:
+    """What a text looks like, values by SHAPE. The router does not use it: among developers' requests length and form
+    tell no difficulty. The evaluation of routing does. Never raises."""
+    sample = _plain(_sample(text))
+    words = _words(sample)
+    return _shape(sample, words, Counter(words), max(len(text) / READ_CHARACTERS, 1.0))
+
+
+def _words(sample: str) -> list[str]:
+    return [
+        f"#{min(len(word), LONGEST_NUMBER)}" if word.isdecimal() else word[:LONGEST_WORD]
+        for word in _WORD.findall(sample)
+    ]
 
 
 def weighted(words: dict[int, int], idf: Sequence[float]) -> dict[int, float]:

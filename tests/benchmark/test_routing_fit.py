@@ -60,7 +60,7 @@ def test_training_reads_words_as_serving_does() -> None:
         for bucket, value in wording.weighted(wording.read(sentence).words, tuple(scaling.idf)).items():
             served[bucket] = value
         assert matrix[row] == pytest.approx(served, abs=1e-12)
-        assert texts.shape[row].tolist() == list(wording.read(sentence).shape)
+        assert texts.shape[row].tolist() == list(wording.shape(sentence))
 
 
 def test_idf_is_of_training_rows_and_rare_words_can_be_left_out() -> None:
