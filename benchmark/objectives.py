@@ -109,19 +109,23 @@ class Noise:
 
     @classmethod
     def of(cls, rows: Sequence[Measured], otherwise: Noise) -> Noise:
-        """From what was measured on several occasions, on devices of one name; ``otherwise`` where nothing was."""
+        """From what was measured on several occasions, on devices of one name; ``otherwise`` where nothing was. Where
+        no row has energy, that of ``otherwise`` stands for it."""
         same: defaultdict[tuple[str, str], list[Measured]] = defaultdict(list)
+        metered = any(row.decode.j_per_token is not None for row in rows)
         for row in rows:
-            if row.decode.j_per_token is not None:
+            if not metered or row.decode.j_per_token is not None:
                 same[row.machine.name, row.config.subject].append(row)
         energy, speed = [], []
         for group in same.values():
             for one, other in itertools.pairwise(group):
-                energy.append(math.log(_joules(other.decode, other).mean / _joules(one.decode, one).mean))
                 speed.append(math.log(other.decode.tokens_per_s.mean / one.decode.tokens_per_s.mean))
-        if not energy:
+                if metered:
+                    energy.append(math.log(_joules(other.decode, other).mean / _joules(one.decode, one).mean))
+        if not speed:
             return otherwise
-        return cls(energy=_of_differences(energy), speed=_of_differences(speed), pairs=len(energy))
+        joules = _of_differences(energy) if metered else otherwise.energy
+        return cls(energy=joules, speed=_of_differences(speed), pairs=len(speed))
 
     @classmethod
     def known(cls, rows: Sequence[Measured], usual: Sequence[Measured]) -> Noise:
@@ -129,8 +133,8 @@ class Noise:
         less than that of ``usual``, the rows that are shipped. Rows that failed a gate do not count.
 
         Raises EcoRouteError where nothing at all was measured on two occasions."""
-        nothing = cls(energy=0.0, speed=0.0, pairs=0)
-        own, other = (cls.of([row for row in each if not row.gates_failed], nothing) for each in (rows, usual))
+        other = cls.of([row for row in usual if not row.gates_failed], cls(energy=0.0, speed=0.0, pairs=0))
+        own = cls.of([row for row in rows if not row.gates_failed], replace(other, pairs=0))
         if own.pairs >= LEAST_PAIRS:
             return own
         if not own.pairs + other.pairs:

@@ -239,6 +239,21 @@ def test_rows_that_failed_a_gate_say_nothing_of_noise() -> None:
         Noise.known(doubtful, doubtful)
 
 
+def test_occasions_without_energy_tell_the_noise_of_speed() -> None:
+    usual = twice(200.0, 202.0)
+    dumb = [
+        replace(each, decode=windows(200, seconds, None, None))
+        for number in range(5)
+        for each, seconds in zip(twice(200.0, 200.0, model=f"m{number}"), (2.0, 2.2), strict=True)
+    ]
+    known = Noise.known(dumb, usual)
+    assert known.speed == pytest.approx(math.log(1.1) / math.sqrt(2))
+    assert known.energy == pytest.approx(math.log(1.01) / math.sqrt(2))  # of those that have it
+    assert known.pairs == 5
+    # Beside rows with energy they say nothing.
+    assert Noise.known([*dumb, *twice(200.0, 210.0)], usual).pairs == 1
+
+
 def test_the_shipped_rows_know_their_noise() -> None:
     shipped = [each for rows in trial.read_all(DATA / "measurements") for each in rows.measured]
     known = Noise.known([], shipped)
