@@ -172,9 +172,16 @@ class Search:
     ) -> None:
         """``name`` of the study: the same for workers that share it, and for no others. ``storage``: sqlite:///FILE or
         postgresql://USER@HOST/DATABASE. ``point``: the figures of a row, or NoFigure. ``stop`` ends a wait for the
-        database: true once the user wants to leave.
+        database: true once the user wants to leave. A worker shows itself every ``heartbeat_s``; one that is silent for
+        ``grace_s`` is taken for dead.
 
-        Raises EcoRouteError where the storage is no database that can be used."""
+        Raises EcoRouteError where the storage is no database that can be used, or the grace is so short that a living
+        worker would be taken for dead."""
+        if grace_s < 2 * heartbeat_s:
+            raise EcoRouteError(
+                f"a grace of {grace_s} s is too short: workers show themselves every {heartbeat_s} s, and one that is "
+                f"late once may live. Give {2 * heartbeat_s} s or more"
+            )
         self.configs = tuple(configs)
         self.axes = tuple(axes)
         self.waiting_for = 0
@@ -418,6 +425,8 @@ class Search:
         strategy = "retry" if "failed_trial" in trial.system_attrs else str(trial.user_attrs.get(STRATEGY, ""))
         self._held = Asked(config=config, number=trial.number, strategy=strategy)
         self._pulse = _Pulse(lambda: self._storage.record_heartbeat(trial_id), self._heartbeat_s)
+        if trial.user_attrs.get(WORKER) != self._worker:  # added by another, or by one that died
+            self._patiently(lambda: self._storage.set_trial_user_attr(trial_id, WORKER, self._worker))
         return self._held
 
     def _reap(self) -> None:
@@ -446,12 +455,18 @@ class Search:
                 if attempt == 0:
                     self._say(f"the study's database does not answer, waiting for it: {_first_line(cause)}")
                 self._storage_rest(RETRY_S[min(attempt, len(RETRY_S) - 1)])
+            except UpdateFinishedTrialError:  # an answer too: a commit before it may have come through unheard
+                self._back(attempt)
+                raise
             else:
-                if attempt:
-                    self._say("the study's database answers again")
-                    self._reaps_from = time.monotonic() + 2 * self._heartbeat_s
+                self._back(attempt)
                 return result
         raise AssertionError
+
+    def _back(self, failures: int) -> None:
+        if failures:
+            self._say("the study's database answers again")
+            self._reaps_from = time.monotonic() + 2 * self._heartbeat_s
 
     def _storage_rest(self, seconds: float) -> None:
         if self._stop():

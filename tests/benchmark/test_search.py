@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -275,6 +276,18 @@ def test_the_trial_of_a_worker_that_died_is_retried_after_its_heartbeat_ran_out(
     assert sorted(config.key for config in made) == sorted(config.key for config in candidates)
     assert strategies.count("retry") == 1
     assert states(path).count("FAIL") == 1
+    trials = optuna.load_study(study_name="study", storage=f"sqlite:///{path}").trials
+    assert [(trial.state.name, trial.user_attrs["worker"]) for trial in trials].count(("FAIL", "dies")) == 1
+    assert [trial.user_attrs["worker"] for trial in trials].count("lives") == 9  # the retried one among them
+
+
+def test_a_grace_in_which_a_living_worker_may_be_silent_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        EcoRouteError, match=r"a grace of 19 s is too short: workers show themselves every 10 s, .* 20 s"
+    ):
+        opened(tmp_path / "s.db", configs(), grace_s=19)
+    with opened(tmp_path / "s.db", configs(), grace_s=20) as study:
+        assert study.left == 9
 
 
 def test_what_was_taken_for_dead_and_lived_is_handed_in_late(tmp_path: Path) -> None:
@@ -302,6 +315,31 @@ def test_a_wait_for_the_database_says_so_once_and_ends_when_the_user_leaves(tmp_
     with study, pytest.raises(KeyboardInterrupt):
         study._patiently(fails)
     assert said == ["the study's database does not answer, waiting for it: gone"]
+
+
+def test_a_commit_whose_answer_was_lost_counts_and_the_database_is_said_to_be_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "RETRY_S", (0.0,))
+    said: list[str] = []
+    with opened(tmp_path / "s.db", configs(), say=said.append) as study:
+        asked = study.ask()
+        assert asked is not None
+        commit = study._storage.set_trial_state_values
+
+        def unheard(trial_id: int, state: optuna.trial.TrialState, values: Sequence[float] | None = None) -> bool:
+            monkeypatch.setattr(study._storage, "set_trial_state_values", commit)
+            commit(trial_id, state, values)
+            raise optuna.exceptions.StorageInternalError("terminating connection")
+
+        monkeypatch.setattr(study._storage, "set_trial_state_values", unheard)
+        study.tell(asked, measured(asked.config))
+        assert [config for config, _ in study.history()] == [asked.config]
+    assert said == [
+        "the study's database does not answer, waiting for it: terminating connection",
+        "the study's database answers again",
+    ]
+    assert states(tmp_path / "s.db") == ["COMPLETE"]
 
 
 @pytest.mark.parametrize(
