@@ -70,6 +70,13 @@ class Space:
                 raise EcoRouteError(
                     f"an exclusion matches by {', '.join(AXES.values())}; got {', '.join(strange) or 'nothing'}"
                 )
+            for axis, name in AXES.items():
+                wanted = exclusion.match.get(name)
+                if wanted is not None and not any(value in wanted for value in getattr(self, axis)):
+                    raise EcoRouteError(
+                        f"an exclusion by {name} names none of {axis}: {', '.join(map(str, wanted)) or 'nothing'}. Put the "
+                        "name right, or take the exclusion out"
+                    )
 
     @classmethod
     def read(cls, path: Path) -> Space:

@@ -90,6 +90,10 @@ def test_a_step_that_would_be_the_same_is_tried_once() -> None:
         ("name: x\nmodels: [a]\nprecisions: [fp8]\n", r"space\.yaml: precisions\.0: Input should be 'bf16'"),
         ("name: x/y\nmodels: [a]\n", r"a space's name is letters"),
         ("name: x\nmodels: [a]\nexclude: [{match: {size: [1]}, why: big}]\n", r"an exclusion matches by model, .*size"),
+        (
+            "name: x\nmodels: [a]\nexclude: [{match: {model: [A], batch: [1]}, why: big}]\n",
+            r"an exclusion by model names none of models: A\. Put the name right, or take the exclusion out",
+        ),
         ("name: [\n", r"cannot read a search space from .*space\.yaml"),
     ],
 )
