@@ -73,9 +73,9 @@ class Space:
             for axis, name in AXES.items():
                 wanted = exclusion.match.get(name)
                 if wanted is not None and not any(value in wanted for value in getattr(self, axis)):
+                    got = ", ".join(map(str, wanted)) or "nothing"
                     raise EcoRouteError(
-                        f"an exclusion by {name} names none of {axis}: {', '.join(map(str, wanted)) or 'nothing'}. Put the "
-                        "name right, or take the exclusion out"
+                        f"an exclusion by {name} names none of {axis}: {got}. Put the name right, or take it out"
                     )
 
     @classmethod

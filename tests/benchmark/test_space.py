@@ -92,7 +92,7 @@ def test_a_step_that_would_be_the_same_is_tried_once() -> None:
         ("name: x\nmodels: [a]\nexclude: [{match: {size: [1]}, why: big}]\n", r"an exclusion matches by model, .*size"),
         (
             "name: x\nmodels: [a]\nexclude: [{match: {model: [A], batch: [1]}, why: big}]\n",
-            r"an exclusion by model names none of models: A\. Put the name right, or take the exclusion out",
+            r"an exclusion by model names none of models: A\. Put the name right, or take it out",
         ),
         ("name: [\n", r"cannot read a search space from .*space\.yaml"),
     ],
