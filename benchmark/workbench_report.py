@@ -64,6 +64,9 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--forever", action="store_true", help="measure the front on further occasions once the space is exhausted"
     )
     parser.add_argument("--storage", metavar="URL", help="the study's database (default: SQLite beside the rows)")
+    parser.add_argument(
+        "--grace", metavar="TIME", help="for how long a silent worker keeps its trial (default: 1m, at least 20s)"
+    )
     parser.add_argument("--zone", default=ZONE, help=f"where carbon is counted (default: {ZONE}, the world's mean)")
     parser.add_argument(
         "--quality", choices=("auto", "published", "bits-per-byte"), default="auto",
@@ -77,7 +80,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sync-every", metavar="TIME", default="10m", help="default: 10m")
     parser.add_argument("--sync-remote", metavar="NAME", default="origin", help="default: origin")
     parser.add_argument("--sync-branch", metavar="NAME", help="default: results/HOST-FILE")
-    parser.add_argument("--plain", action="store_true", help="a line a trial, also on a terminal")
+    parser.add_argument("--plain", action="store_true", help="lines instead of a table, also on a terminal")
     parser.add_argument("--replay", type=Path, metavar="FOLDER", help="run the strategies on recorded rows instead")
     parser.add_argument("--seeds", metavar="N", type=int, default=20, help="seeds of a replay (default: 20)")
     session.shared_options(parser, budget=None)
@@ -190,7 +193,7 @@ def _aim(arguments: argparse.Namespace, machine: session.Machine, rows: Sequence
 
 
 def _study(arguments: argparse.Namespace, aim: _Aim, output: Path, interruption: Interruption) -> Search:
-    from benchmark.search import Search
+    from benchmark.search import GRACE_S, Search
 
     return Search(
         aim.candidates.configs,
@@ -204,6 +207,7 @@ def _study(arguments: argparse.Namespace, aim: _Aim, output: Path, interruption:
         expected=aim.expected,
         say=session.say,
         stop=lambda: interruption.asked is not None,
+        grace_s=GRACE_S if arguments.grace is None else int(sweep.seconds(arguments.grace)),
     )
 
 
@@ -350,7 +354,7 @@ def summary(work: workbench.Workbench, took_s: float) -> list[str]:
 
 
 class Screen:
-    """What the user sees of a run: a live table on a terminal, or a line for each trial. Use as a context manager."""
+    """What the user sees of a run: a live table on a terminal, or lines for each trial. Use as a context manager."""
 
     def __init__(
         self,
@@ -394,6 +398,8 @@ class Screen:
     def started(self, config: TrialConfig, strategy: str) -> None:
         """A trial begins."""
         self._now = (config, strategy, time.monotonic())
+        if self._live is None:
+            session.say(f"begun: {session.described(config)} (by {strategy})")
 
     def finished(self, outcome: Trial) -> None:
         """A trial is over and on file."""
