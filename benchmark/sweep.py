@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import itertools
 import platform
 import time
@@ -138,6 +139,7 @@ class Bench:
         self._unjudged: dict[str, str] = {}
         self._software: dict[str, str] | None = None
         self._copy_gb_per_s: float | None = None
+        self._frozen = False
 
     def trial(self, config: TrialConfig) -> Trial:
         instruments = self._instruments
@@ -178,6 +180,9 @@ class Bench:
         from benchmark import engine as engines
 
         self._software = engines.software()
+        if not self._frozen:
+            gc.freeze()  # what was imported: else every trial's collection goes through half a million objects
+            self._frozen = True
         if config.device == "cuda" and self._copy_gb_per_s is None:
             self._copy_gb_per_s = engines.copy_gb_per_s()
         self._engine, self._loaded = engines.Engine(config), config
