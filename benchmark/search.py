@@ -53,6 +53,8 @@ HEARTBEAT_S = 10
 GRACE_S = 60
 RETRY_S = (0.5, 1.0, 2.0, 5.0)
 """Pauses between attempts to reach a database; the last is repeated."""
+TAKEN = (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError)
+"""What a database says to the slower of two that make the same thing."""
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -442,9 +444,11 @@ class Search:
             self._patiently(lambda: optuna.storages.fail_stale_trials(self._study))
 
     def _patiently(self, act: Callable[[], Result], attempts: int | None = None) -> Result:
-        """Do something with the database, waiting while it cannot be reached; ``attempts`` bounds that.
+        """Do something with the database, waiting while it cannot be reached; ``attempts`` bounds that. Where another
+        worker was a moment faster, as in making the tables, the second attempt succeeds and nothing is said.
 
         Raises KeyboardInterrupt where the user wants to leave meanwhile, EcoRouteError after too many attempts."""
+        said = False
         for attempt in itertools.count():
             try:
                 result = act()
@@ -452,19 +456,21 @@ class Search:
                 cause = error.__cause__ or error
                 if attempts is not None and attempt + 1 >= attempts:
                     raise EcoRouteError(f"the study's database cannot be used: {_first_line(cause)}") from error
-                if attempt == 0:
+                raced = isinstance(error, TAKEN) or isinstance(error.__cause__, TAKEN)
+                if not said and (attempt or not raced):
                     self._say(f"the study's database does not answer, waiting for it: {_first_line(cause)}")
+                    said = True
                 self._storage_rest(RETRY_S[min(attempt, len(RETRY_S) - 1)])
             except UpdateFinishedTrialError:  # an answer too: a commit before it may have come through unheard
-                self._back(attempt)
+                self._back(said)
                 raise
             else:
-                self._back(attempt)
+                self._back(said)
                 return result
         raise AssertionError
 
-    def _back(self, failures: int) -> None:
-        if failures:
+    def _back(self, said: bool) -> None:
+        if said:
             self._say("the study's database answers again")
             self._reaps_from = time.monotonic() + 2 * self._heartbeat_s
 

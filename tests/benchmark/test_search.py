@@ -13,6 +13,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+import sqlalchemy
 
 from benchmark import search
 from benchmark.objectives import SCORE, SPEED, Axis, Ground, NoFigure, Point
@@ -315,6 +316,24 @@ def test_a_wait_for_the_database_says_so_once_and_ends_when_the_user_leaves(tmp_
     with study, pytest.raises(KeyboardInterrupt):
         study._patiently(fails)
     assert said == ["the study's database does not answer, waiting for it: gone"]
+
+
+@pytest.mark.parametrize(("failures", "lines"), [(1, 0), (2, 2)])
+def test_that_another_worker_was_faster_once_is_not_worth_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int, lines: int
+) -> None:
+    monkeypatch.setattr(search, "RETRY_S", (0.0,))
+    said: list[str] = []
+    faster: list[Exception] = [sqlalchemy.exc.IntegrityError("create", None, Exception("duplicate key"))] * failures
+
+    def made() -> str:
+        if faster:
+            raise faster.pop()
+        return "made"
+
+    with opened(tmp_path / "s.db", configs(), say=said.append) as study:
+        assert study._patiently(made) == "made"
+    assert len(said) == lines
 
 
 def test_a_commit_whose_answer_was_lost_counts_and_the_database_is_said_to_be_back(
