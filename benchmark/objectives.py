@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import hashlib
 import itertools
 import math
 from collections import Counter, defaultdict
@@ -31,7 +32,7 @@ from pydantic import TypeAdapter, ValidationError
 from benchmark.local import estimate
 from benchmark.trial import Measured, Phase, Spread
 from ecoroute_mcp.catalogue import Catalogue, Grid
-from ecoroute_mcp.energy import Method
+from ecoroute_mcp.energy import Method, UnknownEnergy
 from ecoroute_mcp.sci import JOULES_PER_KWH, EcoRouteError, Estimate, sci_g
 from ecoroute_mcp.zones import Zones
 
@@ -264,6 +265,22 @@ class Objectives:
         """Of what is measured on devices of a name, and judged by a text where quality is in bits per byte."""
         scale = "published" if self.quality == "published" else f"text {text_sha256}"
         return Ground(device=device, quality=scale)
+
+    @property
+    def digest(self) -> str:
+        """The zone, and eight hexadecimal digits that differ where a row's grams or score would."""
+        of = (self.zone.intensity_g_per_kwh.mid, sorted(self._scores.items()), self._grams_per(), self.quality)
+        return f"{self.zone.zone} {hashlib.sha256(repr(of).encode()).hexdigest()[:8]}"
+
+    def _grams_per(self) -> tuple[object, ...]:
+        """What grams are made of beside the zone's intensity."""
+        embodied = []
+        for device in sorted(set(self._devices.values())):
+            try:
+                embodied.append((device, self._method.embodied_g_per_device_s(device, local=True).mid))
+            except UnknownEnergy:
+                continue
+        return (self._method.facility_factor(self._here, local=True).mid, *embodied)
 
     def knows(self, device: str) -> bool:
         """Whether a device's embodied carbon is known by its name, without which there are no grams."""

@@ -24,7 +24,7 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -51,6 +51,15 @@ ATTEMPTS = 2
 """Rejections after which a configuration is left alone."""
 HEARTBEAT_S = 10
 GRACE_S = 60
+STORAGES = "sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+CONNECTION = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""Of libpq, in seconds, the last in milliseconds: a network that is gone is noticed in half a minute."""
 RETRY_S = (0.5, 1.0, 2.0, 5.0)
 """Pauses between attempts to reach a database; the last is repeated."""
 TAKEN = (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError)
@@ -164,6 +173,7 @@ class Search:
         name: str,
         storage: str,
         worker: str,
+        choices: Mapping[str, Sequence[Any]] | None = None,
         strategy: Strategy = "auto",
         seed: int = 0,
         expected: Sequence[int] | None = None,
@@ -173,7 +183,8 @@ class Search:
         grace_s: int = GRACE_S,
     ) -> None:
         """``name`` of the study: the same for workers that share it, and for no others. ``storage``: sqlite:///FILE or
-        postgresql://USER@HOST/DATABASE. ``point``: the figures of a row, or NoFigure. ``stop`` ends a wait for the
+        postgresql://USER@HOST/DATABASE. ``point``: the figures of a row, or NoFigure. ``choices``: all values that a
+        setting may have in this study, on whatever machine; None: those of ``configs``. ``stop`` ends a wait for the
         database: true once the user wants to leave. A worker shows itself every ``heartbeat_s``; one that is silent for
         ``grace_s`` is taken for dead.
 
@@ -193,7 +204,9 @@ class Search:
         self._worker = worker
         self._say, self._stop = say, stop
         self._heartbeat_s = heartbeat_s
-        self._choices = {axis: sorted({setting(config, axis) for config in self.configs}) for axis in AXES.values()}
+        if choices is None:
+            choices = {axis: sorted({setting(config, axis) for config in self.configs}) for axis in AXES.values()}
+        self._choices = choices
         self._reaps_from = 0.0
         self._storage = self._opened(storage, grace_s)
         self._study: optuna.Study = self._patiently(
@@ -207,6 +220,7 @@ class Search:
         )
         self._study_id = self._patiently(lambda: self._storage.get_study_id_from_name(name))
         self._held: Asked | None = None
+        self._untold: tuple[Asked, tuple[float, ...] | None, dict[str, str]] | None = None
         self._pulse: _Pulse | None = None
 
     def _opened(self, url: str, grace_s: int) -> optuna.storages.RDBStorage:
@@ -214,11 +228,15 @@ class Search:
         arguments: dict[str, Any] = {"pool_pre_ping": True}
         if kind in ("postgresql", "postgres"):
             url = f"postgresql+psycopg://{rest}"
-            arguments["connect_args"] = {"connect_timeout": 5}
+            arguments["connect_args"] = CONNECTION
         elif kind == "sqlite":
             arguments["connect_args"] = {"timeout": 60}
-        elif not kind.startswith(("postgresql+", "mysql")):
-            raise EcoRouteError(f"--storage is sqlite:///FILE or postgresql://USER@HOST/DATABASE; got {url!r}")
+        else:
+            raise EcoRouteError(f"--storage is {STORAGES}; got one that begins with {kind!r}")
+        try:
+            sqlalchemy.engine.make_url(url)
+        except (sqlalchemy.exc.ArgumentError, ValueError) as error:  # its text would show a password
+            raise EcoRouteError(f"--storage is no database address: it is {STORAGES}") from error
 
         def opened() -> optuna.storages.RDBStorage:
             with warnings.catch_warnings():
@@ -234,9 +252,9 @@ class Search:
         try:
             return self._patiently(opened, attempts=10)
         except ImportError as error:
-            raise EcoRouteError(f"{url!r} needs a driver: pip install 'psycopg[binary]' ({error})") from error
-        except sqlalchemy.exc.ArgumentError as error:
-            raise EcoRouteError(f"{url!r} is no database address: {error}") from error
+            raise EcoRouteError(
+                f"a PostgreSQL study needs a driver: pip install 'psycopg[binary]' ({error})"
+            ) from error
 
     def __enter__(self) -> Search:
         return self
@@ -244,10 +262,20 @@ class Search:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._held is not None:
-            self.give_back(self._held)
-        self._storage.remove_session()
-        self._storage.engine.dispose()
+        try:
+            if self._untold is not None:
+                self._finish(*self._untold)
+            elif self._held is not None:
+                self.give_back(self._held)
+        except (KeyboardInterrupt, EcoRouteError):
+            self._say(
+                "the study could not be told of the last trial: what is on file is told at the next start, and another "
+                "worker may make the trial before"
+            )
+        finally:
+            self._quieten()
+            self._storage.remove_session()
+            self._storage.engine.dispose()
 
     # -- what the study holds
 
@@ -307,6 +335,8 @@ class Search:
             self.waiting_for = len(running)
             if not free:
                 return None
+            rejected = self._rejections(trials)
+            free = [index for index in free if not rejected[self.configs[index].key]] or free  # others come first
             history = [
                 (self._index[str(trial.user_attrs[CONFIG])], self._costs(trial))
                 for trial in trials
@@ -333,13 +363,11 @@ class Search:
         self._finish(asked, None, {})
 
     def _finish(self, asked: Asked, values: tuple[float, ...] | None, attributes: dict[str, str]) -> None:
+        """Tell the study, and only then let go of the trial: what a wait breaks off is told on leaving."""
+        self._untold = (asked, values, attributes)
         trial_id = self._patiently(
             lambda: self._storage.get_trial_id_from_study_id_trial_number(self._study_id, asked.number)
         )
-        if self._pulse is not None:
-            self._pulse.stop()
-            self._pulse = None
-        self._held = None
         state = TrialState.FAIL if values is None else TrialState.COMPLETE
         try:
             for name, text in attributes.items():
@@ -347,8 +375,16 @@ class Search:
             self._patiently(lambda: self._storage.set_trial_state_values(trial_id, state, values))
         except UpdateFinishedTrialError:
             # Taken for dead and put back in the queue, or a commit whose answer was lost.
-            if values is not None and self._storage.get_trial(trial_id).state != TrialState.COMPLETE:
+            found = self._patiently(lambda: self._storage.get_trial(trial_id))
+            if values is not None and found.state != TrialState.COMPLETE:
                 self._hand_in_late(asked, values)
+        self._quieten()
+        self._held = self._untold = None
+
+    def _quieten(self) -> None:
+        if self._pulse is not None:
+            self._pulse.stop()
+            self._pulse = None
 
     def _hand_in_late(self, asked: Asked, values: tuple[float, ...]) -> None:
         """A trial that was put back in the queue although its worker lived: complete the one that waits in its place.
@@ -357,9 +393,13 @@ class Search:
         for trial in self._trials():
             if trial.state == TrialState.WAITING and trial.user_attrs.get(CONFIG) == asked.config.key:
                 move = partial(self._storage.set_trial_state_values, trial._trial_id)
-                if self._patiently(partial(move, TrialState.RUNNING)):
-                    self._patiently(partial(move, TrialState.COMPLETE, values))
-                    return
+                try:
+                    self._patiently(partial(self._storage.record_heartbeat, trial._trial_id))
+                    if self._patiently(partial(move, TrialState.RUNNING)):
+                        self._patiently(partial(move, TrialState.COMPLETE, values))
+                except UpdateFinishedTrialError:
+                    return  # made by another meanwhile
+                return
         if asked.config.key not in self._taken(self._trials()):
             self._add(asked.config, TrialState.COMPLETE, asked.strategy, values)
 
@@ -381,15 +421,17 @@ class Search:
     def _taken(self, trials: Sequence[FrozenTrial]) -> set[str]:
         """Keys of configurations that are measured, being measured, queued, or rejected too often."""
         alive = {str(trial.user_attrs.get(CONFIG)) for trial in trials if trial.state != TrialState.FAIL}
-        rejections = Counter(str(trial.user_attrs.get(CONFIG)) for trial in trials if REJECTED in trial.user_attrs)
-        return alive | {key for key, count in rejections.items() if count >= ATTEMPTS}
+        return alive | {key for key, count in self._rejections(trials).items() if count >= ATTEMPTS}
+
+    def _rejections(self, trials: Sequence[FrozenTrial]) -> Counter[str]:
+        return Counter(str(trial.user_attrs.get(CONFIG)) for trial in trials if REJECTED in trial.user_attrs)
 
     def _add(
         self, config: TrialConfig, state: TrialState, strategy: str, values: tuple[float, ...] | None = None
     ) -> None:
         """One transaction: number, settings and state of a trial appear together."""
         distributions: dict[str, optuna.distributions.BaseDistribution] = {
-            axis: optuna.distributions.CategoricalDistribution(choices) for axis, choices in self._choices.items()
+            axis: optuna.distributions.CategoricalDistribution(tuple(values)) for axis, values in self._choices.items()
         }
         self._patiently(
             lambda: self._study.add_trial(
@@ -421,14 +463,14 @@ class Search:
             self._patiently(lambda: self._storage.record_heartbeat(trial_id))
             if not self._patiently(lambda: self._storage.set_trial_state_values(trial_id, TrialState.RUNNING)):
                 return None
+            if trial.user_attrs.get(WORKER) != self._worker:  # added by another, or by one that died
+                self._patiently(lambda: self._storage.set_trial_user_attr(trial_id, WORKER, self._worker))
         except UpdateFinishedTrialError:
             return None
         config = self.configs[self._index[key]]
         strategy = "retry" if "failed_trial" in trial.system_attrs else str(trial.user_attrs.get(STRATEGY, ""))
         self._held = Asked(config=config, number=trial.number, strategy=strategy)
-        self._pulse = _Pulse(lambda: self._storage.record_heartbeat(trial_id), self._heartbeat_s)
-        if trial.user_attrs.get(WORKER) != self._worker:  # added by another, or by one that died
-            self._patiently(lambda: self._storage.set_trial_user_attr(trial_id, WORKER, self._worker))
+        self._pulse = _Pulse(lambda: self._storage.record_heartbeat(trial_id), self._missed, self._heartbeat_s)
         return self._held
 
     def _reap(self) -> None:
@@ -472,7 +514,11 @@ class Search:
     def _back(self, said: bool) -> None:
         if said:
             self._say("the study's database answers again")
-            self._reaps_from = time.monotonic() + 2 * self._heartbeat_s
+            self._missed()
+
+    def _missed(self) -> None:
+        """The database was away: the living get time to show themselves before anyone is taken for dead."""
+        self._reaps_from = time.monotonic() + 2 * self._heartbeat_s
 
     def _storage_rest(self, seconds: float) -> None:
         if self._stop():
@@ -485,19 +531,19 @@ def _first_line(error: BaseException) -> str:
 
 
 class _Pulse:
-    """A trial's heartbeat, from a thread of its own. A beat that the database does not take is left out."""
+    """A trial's heartbeat, from a thread of its own. A beat that the database does not take is left out, and told."""
 
-    def __init__(self, beat: Callable[[], None], interval_s: float) -> None:
+    def __init__(self, beat: Callable[[], None], missed: Callable[[], None], interval_s: float) -> None:
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(beat, interval_s), daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(beat, missed, interval_s), daemon=True)
         self._thread.start()
 
-    def _run(self, beat: Callable[[], None], interval_s: float) -> None:
+    def _run(self, beat: Callable[[], None], missed: Callable[[], None], interval_s: float) -> None:
         while not self._over.wait(interval_s):
             try:
                 beat()
             except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError):
-                continue
+                missed()
 
     def stop(self) -> None:
         self._over.set()

@@ -349,14 +349,23 @@ class Log:
         return list(first.values())
 
     def append(self, trial: Trial) -> None:
-        """Write one line and sync it. Raises EcoRouteError for a configuration that the file has measured already."""
+        """Write one line and sync it.
+
+        Raises EcoRouteError for a configuration that the file has measured already, or where the line cannot be
+        written."""
         if trial.config.key in self._done:
             raise EcoRouteError(
                 f"{self.path} has measured {trial.config} already: raise its occasion to measure it again"
             )
-        self._file.write(dump(trial))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            self._file.write(dump(trial))
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise EcoRouteError(
+                f"cannot write the row of {trial.config} to {self.path} ({error}): make room and start again; an "
+                "incomplete line is cut off then"
+            ) from error
         if isinstance(trial, Measured):
             self._done.add(trial.config.key)
 

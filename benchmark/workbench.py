@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from benchmark import plan, sweep
 from benchmark.bench import NotStarted, ProcessBench
 from benchmark.interruption import Interruption
-from benchmark.local import THROTTLED
 from benchmark.trial import Log, Measured, Rejected, Trial, TrialConfig
 from ecoroute_mcp.sci import EcoRouteError
 
@@ -30,13 +29,14 @@ if TYPE_CHECKING:
     from benchmark.objectives import Axis, Point
     from benchmark.search import Asked, Search
 
-LEAST_TIMEOUT_S = 600.0
+LEAST_TIMEOUT_S = 1200.0
 TIMEOUT_ESTIMATES = 4.0
-"""A trial may take that many times as long as the plan expects it to, model included, and never less than the least."""
+"""A trial may take that many times as long as the plan expects it to, model included, and never less than the
+least: a hot machine may rest for minutes before and within it."""
 ATTEMPTS = 2
 """Rejections after which a front member is not measured again in this run; a study counts its own."""
 IN_A_ROW = 10
-"""Rejected trials in a row after which something other than the configurations is amiss."""
+"""Configurations rejected in a row after which something other than they is amiss."""
 WAIT_S = 5.0
 """Between questions to the study while other workers make its last trials."""
 
@@ -46,7 +46,7 @@ def until_s(text: str, now: datetime.datetime) -> float:
 
     Raises EcoRouteError for anything but a time of day."""
     try:
-        at = datetime.datetime.combine(now.date(), datetime.time.fromisoformat(text))
+        at = datetime.datetime.combine(now.date(), datetime.datetime.strptime(text, "%H:%M").time())
     except ValueError as error:
         raise EcoRouteError(f"--until is a time of day such as 07:00; got {text!r}") from error
     if at <= now:
@@ -122,7 +122,8 @@ class FrontSoFar:
     """The front of what was measured. Occasions of one configuration are one point, their mean.
 
     ``point`` gives the figures of a row on ``axes``, or raises NoFigure for one that does not compare with the others.
-    A row that failed a gate other than those of throttling is not to be trusted, and is left out."""
+    A row that failed a gate other than those of throttling is not to be trusted, and is left out. The study takes its
+    figures all the same: they say where to look next."""
 
     def __init__(self, point: Callable[[Measured], Point], axes: Sequence[Axis]) -> None:
         self._point, self.axes = point, tuple(axes)
@@ -131,9 +132,10 @@ class FrontSoFar:
 
     def add(self, row: Measured) -> bool:
         """Take a row in. Returns whether it compares with the others."""
+        from benchmark.front import trusted
         from benchmark.objectives import NoFigure
 
-        if not all(THROTTLED in gate for gate in row.gates_failed):
+        if not trusted(row):
             return False
         try:
             point = self._point(row)
@@ -220,7 +222,8 @@ class Workbench:
         self._known: dict[str, Measured] = {}
         self._occasions: dict[str, int] = {}
         self._rejections: Counter[str] = Counter()
-        self._in_a_row = self._not_started = 0
+        self._in_a_row: set[str] = set()
+        self._not_started = 0
         self._record, self._clock, self._pause = record, clock, pause
         self._waited_s = 0.0
         self.tally = Tally()
@@ -251,9 +254,9 @@ class Workbench:
             return f"{self.limits.trials} trials are made"
         if self._schedule.budget_left_s <= 0:
             return "the time is over"
-        if self._in_a_row >= IN_A_ROW:
+        if len(self._in_a_row) >= IN_A_ROW:
             self.tally.failed = True
-            return f"{IN_A_ROW} trials in a row were rejected: put right what their rows say, and start again"
+            return f"{IN_A_ROW} configurations in a row were rejected: put right what their rows say, and start again"
         return None
 
     def _next(self) -> _Job | str | None:
@@ -328,7 +331,7 @@ class Workbench:
         self._lap(job, outcome, begin_s, end_s)
         self._schedule.finished(measured=isinstance(outcome, Measured))
         self._not_started = 0
-        self._in_a_row = self._in_a_row + 1 if isinstance(outcome, Rejected) else 0
+        self._in_a_row = self._in_a_row | {config.subject} if isinstance(outcome, Rejected) else set()
         if isinstance(outcome, Measured):
             self._learn(outcome)
         else:

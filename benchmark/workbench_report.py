@@ -74,7 +74,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of all chance (default: 0)")
     parser.add_argument(
-        "--trial-timeout", metavar="TIME", help="for one trial (default: 4 times the estimate, at least 10m)"
+        "--trial-timeout", metavar="TIME", help="for one trial (default: 4 times the estimate, at least 20m)"
     )
     parser.add_argument("--sync", choices=("git",), help="commit rows to a branch now and then, and push it")
     parser.add_argument("--sync-every", metavar="TIME", default="10m", help="default: 10m")
@@ -102,6 +102,8 @@ def _limits(arguments: argparse.Namespace) -> tuple[workbench.Limits, float | No
     if arguments.budget is not None:
         times.append(sweep.seconds(arguments.budget))
     timeout_s = sweep.seconds(arguments.trial_timeout) if arguments.trial_timeout else None
+    if timeout_s == 0:
+        raise EcoRouteError("--trial-timeout is longer than nothing: give it such as 20m, or leave it out")
     limits = workbench.Limits(trials=arguments.trials, forever=arguments.forever, timeout_s=timeout_s)
     return limits, min(times, default=None)
 
@@ -143,7 +145,7 @@ class _Aim:
     def study(self) -> str:
         """The same for workers whose results compare, and no others."""
         name = f"{self.space.name} {self.space.digest} on {self.ground.device} by {self.ground.quality}"
-        return f"{name}, {self.objectives.zone.zone}" if self.energy else name
+        return f"{name}, {self.objectives.digest}" if self.energy else name
 
     def point(self, row: Measured) -> Point:
         """The figures of a row. Raises NoFigure for one that does not compare with this search's own."""
@@ -194,11 +196,13 @@ def _aim(arguments: argparse.Namespace, machine: session.Machine, rows: Sequence
 
 def _study(arguments: argparse.Namespace, aim: _Aim, output: Path, interruption: Interruption) -> Search:
     from benchmark.search import GRACE_S, Search
+    from benchmark.space import AXES
 
     return Search(
         aim.candidates.configs,
         aim.axes,
         aim.point,
+        choices={name: getattr(aim.space, axis) for axis, name in AXES.items()},
         name=aim.study,
         storage=arguments.storage or f"sqlite:///{output.absolute().with_suffix('.study.db')}",
         worker=f"{platform.node()}:{os.getpid()}",
@@ -209,6 +213,17 @@ def _study(arguments: argparse.Namespace, aim: _Aim, output: Path, interruption:
         stop=lambda: interruption.asked is not None,
         grace_s=GRACE_S if arguments.grace is None else int(sweep.seconds(arguments.grace)),
     )
+
+
+def known_rows(device: plan.Device, target: session.Place) -> list[Measured]:
+    """What was measured on this kind of device, on whatever board, each configuration once: of several the first in the
+    file that is written to, then this board's, then others' in the folder of measurements."""
+    others = [row for file in trial.read_all(session.measurements()) for row in file.measured]
+    found: dict[str, Measured] = {}
+    for row in (*trial.read(target.path).measured, *target.own, *others):
+        if row.machine.name == device.name and row.config.device == device.kind:
+            found.setdefault(row.config.key, row)
+    return list(found.values())
 
 
 def _divided(device: plan.Device) -> cores.Division:
@@ -232,8 +247,12 @@ class Laps:
         return cls(rows.with_suffix(".controller.ndjson"))  # not *.jsonl, which are rows
 
     def write(self, lap: workbench.Lap) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({**asdict(lap), "at": lap.at.isoformat()}) + "\n")
+        """A lap that cannot be written is said and left out: no trial is worth less for it."""
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({**asdict(lap), "at": lap.at.isoformat()}) + "\n")
+        except OSError as error:
+            session.say(f"the controller's time is not kept: cannot write {self.path} ({error})")
 
 
 # -- the command
@@ -256,7 +275,7 @@ def _run(arguments: argparse.Namespace, interruption: Interruption) -> int:
             session.check_installed()
             if machine.meter is not None:
                 machine.meter.check_alone()
-            rows = list({row.config.key: row for row in (*target.own, *trial.read(target.path).measured)}.values())
+            rows = known_rows(device, target)
             aim = _aim(arguments, machine, rows, text)
             laps = Laps.beside(target.path)
             if arguments.sync is not None:

@@ -305,6 +305,67 @@ def test_what_was_taken_for_dead_and_lived_is_handed_in_late(tmp_path: Path) -> 
     assert states(tmp_path / "s.db") == ["FAIL", "COMPLETE"]
 
 
+def test_a_rejected_configuration_is_tried_again_after_all_others(tmp_path: Path) -> None:
+    candidates = configs(batches=[1])
+    asked_for = []
+    with opened(tmp_path / "s.db", candidates, strategy="grid") as study:
+        while (asked := study.ask()) is not None:
+            asked_for.append(asked.config.model)
+            study.tell(asked, rejected(asked))
+    assert asked_for == ["Qwen3-0.6B", "Qwen3-1.7B", "Qwen3-8B"] * ATTEMPTS
+
+
+def test_machines_with_other_candidates_share_a_study_of_one_space(tmp_path: Path) -> None:
+    choices = {"model": list(SCORES), "precision": ["bf16"], "batch": [1, 8, 64], "prompt": [256], "generated": [256],
+               "step": ["graphs"]}  # fmt: skip
+    for candidates in (configs(models=["Qwen3-0.6B"]), configs(models=["Qwen3-8B"])):
+        with opened(tmp_path / "s.db", candidates, strategy="grid", choices=choices) as study:
+            asked = study.ask()
+            assert asked is not None
+            assert asked.config == candidates[0]
+            study.tell(asked, measured(asked.config))
+
+
+def test_what_a_wait_broke_off_is_told_on_leaving_and_not_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidates = configs(models=["Qwen3-0.6B"], batches=[1])
+    leave: list[bool] = []
+    with opened(tmp_path / "s.db", candidates, stop=lambda: bool(leave)) as study:
+        asked = study.ask()
+        assert asked is not None
+        leave.append(True)
+        with monkeypatch.context() as away:
+            away.setattr(study._storage, "set_trial_state_values", _gone)
+            with pytest.raises(KeyboardInterrupt):
+                study.tell(asked, measured(asked.config))
+    assert states(tmp_path / "s.db") == ["COMPLETE"]
+
+
+def test_leaving_while_the_database_is_away_says_what_was_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    with opened(tmp_path / "s.db", configs(), say=said.append, stop=lambda: True) as study:
+        assert study.ask() is not None
+        monkeypatch.setattr(study._storage, "set_trial_state_values", _gone)
+    assert said[-1].startswith("the study could not be told of the last trial")
+    assert states(tmp_path / "s.db") == ["RUNNING"]
+
+
+def _gone(*_: object) -> None:
+    raise optuna.exceptions.StorageInternalError("gone")
+
+
+def test_a_beat_that_is_missed_puts_off_taking_others_for_dead(tmp_path: Path) -> None:
+    with opened(tmp_path / "s.db", configs()) as study:
+        study._reaps_from = 1.0
+        pulse = search._Pulse(_gone, study._missed, 0.01)
+        while study._reaps_from == 1.0:
+            pass
+        pulse.stop()
+
+
 def test_a_wait_for_the_database_says_so_once_and_ends_when_the_user_leaves(tmp_path: Path) -> None:
     said: list[str] = []
     asks = iter([False, False, True])
@@ -366,14 +427,20 @@ def test_a_commit_whose_answer_was_lost_counts_and_the_database_is_said_to_be_ba
     [
         (
             "redis://localhost",
-            r"--storage is sqlite:///FILE or postgresql://USER@HOST/DATABASE; got 'redis://localhost'",
+            r"--storage is sqlite:///FILE or postgresql://USER@HOST/DATABASE; .* begins with 'redis'",
         ),
-        ("study.db", r"--storage is sqlite:///FILE or postgresql://USER@HOST/DATABASE; got 'study.db'"),
+        ("mysql://localhost/x", r"--storage is sqlite:///FILE or postgresql://USER@HOST/DATABASE"),
+        ("study.db", r"--storage is sqlite:///FILE or postgresql://USER@HOST/DATABASE"),
+        (
+            "postgresql://eco:secret@host:port/x",
+            r"--storage is no database address: it is sqlite:///FILE or postgresql",
+        ),
     ],
 )
 def test_what_is_no_database_is_refused(url: str, said: str) -> None:
-    with pytest.raises(EcoRouteError, match=said):
+    with pytest.raises(EcoRouteError, match=said) as refusal:
         Search(configs(), AXES, point, name="x", storage=url, worker="w")
+    assert "secret" not in str(refusal.value)
 
 
 def test_a_database_that_cannot_be_opened_is_refused_with_the_reason(

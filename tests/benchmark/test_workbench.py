@@ -149,7 +149,7 @@ def test_until_is_the_next_such_time() -> None:
 
 def test_a_trial_may_take_four_times_its_estimate_and_ten_minutes_in_any_case() -> None:
     short, long = (replace(entry(config("a"), trial_s), load_s=50.0) for trial_s in (20.0, 350.0))
-    assert (Limits().timeout(short), Limits().timeout(long)) == (600.0, 1600.0)
+    assert (Limits().timeout(short), Limits().timeout(long)) == (1200.0, 1600.0)
     assert Limits(timeout_s=30.0).timeout(long) == 30.0
 
 
@@ -311,7 +311,7 @@ def test_after_too_many_rejections_in_a_row_the_search_ends(folder: Path) -> Non
     work = night.run()
     assert len(work.tally.laps) == IN_A_ROW
     assert (work.tally.failed, work.tally.ended) == (
-        True, "10 trials in a row were rejected: put right what their rows say, and start again",
+        True, "10 configurations in a row were rejected: put right what their rows say, and start again",
     )  # fmt: skip
 
 
