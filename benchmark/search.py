@@ -25,6 +25,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -463,14 +464,15 @@ class Search:
             self._patiently(lambda: self._storage.record_heartbeat(trial_id))
             if not self._patiently(lambda: self._storage.set_trial_state_values(trial_id, TrialState.RUNNING)):
                 return None
-            if trial.user_attrs.get(WORKER) != self._worker:  # added by another, or by one that died
-                self._patiently(lambda: self._storage.set_trial_user_attr(trial_id, WORKER, self._worker))
         except UpdateFinishedTrialError:
             return None
         config = self.configs[self._index[key]]
         strategy = "retry" if "failed_trial" in trial.system_attrs else str(trial.user_attrs.get(STRATEGY, ""))
         self._held = Asked(config=config, number=trial.number, strategy=strategy)
         self._pulse = _Pulse(lambda: self._storage.record_heartbeat(trial_id), self._missed, self._heartbeat_s)
+        if trial.user_attrs.get(WORKER) != self._worker:  # added by another, or by one that died
+            with suppress(UpdateFinishedTrialError):
+                self._patiently(lambda: self._storage.set_trial_user_attr(trial_id, WORKER, self._worker))
         return self._held
 
     def _reap(self) -> None:
