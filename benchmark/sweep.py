@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import datetime
 import gc
 import itertools
@@ -182,6 +183,7 @@ class Bench:
         self._software = engines.software()
         if not self._frozen:
             gc.freeze()  # what was imported: else every trial's collection goes through half a million objects
+            atexit.register(gc.unfreeze)  # libraries count what is left of them at the end
             self._frozen = True
         if config.device == "cuda" and self._copy_gb_per_s is None:
             self._copy_gb_per_s = engines.copy_gb_per_s()
