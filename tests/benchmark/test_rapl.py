@@ -380,14 +380,15 @@ def test_a_trial_on_a_processor_takes_its_packages_energy_gross_and_idle(two_pac
 @pytest.mark.usefixtures("brisk")
 def test_a_trial_beside_other_work_is_marked(two_packages: Path) -> None:
     trial = on_the_processor(two_packages, 1.0, LONGER)
-    assert others_percent(trial) == pytest.approx(100 * 1.0 / 5.0, rel=0.05)
+    # The counters are ticked by a thread of this process, which a busy machine lets run late.
+    assert others_percent(trial) == pytest.approx(100 * 1.0 / 5.0, rel=0.15)
 
 
 @pytest.mark.usefixtures("brisk")
 def test_beside_a_server_others_are_who_worked_while_it_idled(two_packages: Path) -> None:
     served = replace(LONGER, precision="as-served", endpoint="http://127.0.0.1:1/v1", device="cpu")
     trial = on_the_processor(two_packages, 0.4, served)
-    assert others_percent(trial) == pytest.approx(100 * 0.4 / 4.4, rel=0.1)
+    assert others_percent(trial) == pytest.approx(100 * 0.4 / 4.4, rel=0.15)
     assert trial.unavailable["alone"].endswith("of the busy time, as far as an idle server tells")
 
 
