@@ -27,7 +27,7 @@ from benchmark.meter import Meter, NoDevice, NvmlMeter
 from benchmark.rapl import RaplMeter, processor
 from benchmark.shapes import SHAPES
 from ecoroute_mcp.refresh import packaged_data
-from ecoroute_mcp.sci import EcoRouteError
+from ecoroute_mcp.sci import SECONDS_PER_HOUR, EcoRouteError
 
 DATA = packaged_data()
 BUDGET = "30m"
@@ -540,7 +540,7 @@ def duration(seconds: float) -> str:
     """Rounded for a person: 45 s, 12 min, 3.5 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / SECONDS_PER_HOUR:.1f} h"
 
 
 def say(text: str) -> None:

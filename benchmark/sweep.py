@@ -19,9 +19,9 @@ from benchmark.meter import Meter
 from benchmark.plan import Schedule, loads_alike
 from benchmark.thermal import Guard
 from benchmark.trial import DeviceKind, Log, Measured, Precision, Quality, Rejected, Trial, TrialConfig
-from ecoroute_mcp.sci import EcoRouteError
+from ecoroute_mcp.sci import SECONDS_PER_HOUR, EcoRouteError
 
-SECONDS = {"s": 1, "m": 60, "h": 3600}
+SECONDS = {"s": 1.0, "m": 60.0, "h": SECONDS_PER_HOUR}
 INTERRUPTED = "interrupted"
 
 

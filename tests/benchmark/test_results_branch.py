@@ -220,13 +220,18 @@ def test_a_remote_that_is_gone_stops_nothing(checkout: Path, remote: Path) -> No
     assert rows(remote) == ["one"]
 
 
+def another(remote: Path, folder: Path) -> Path:
+    """A clone of the branch by somebody else."""
+    subprocess.run(["git", "clone", "-q", "-b", BRANCH, str(remote), str(folder)], check=True)
+    git(folder, "config", "user.name", "Another")
+    git(folder, "config", "user.email", "another@example.org")
+    return folder
+
+
 def test_what_others_pushed_to_the_branch_is_kept(checkout: Path, remote: Path, tmp_path: Path) -> None:
     made = branch(checkout)
     made.sync()
-    other = tmp_path / "other"
-    subprocess.run(["git", "clone", "-q", "-b", BRANCH, str(remote), str(other)], check=True)
-    git(other, "config", "user.name", "Another")
-    git(other, "config", "user.email", "another@example.org")
+    other = another(remote, tmp_path / "other")
     (other / "theirs.jsonl").write_text("theirs\n")
     git(other, "add", "-f", "theirs.jsonl")
     git(other, "commit", "-qm", "Add measurements: theirs.jsonl")
@@ -251,10 +256,7 @@ def test_rows_of_others_in_a_file_of_the_same_name_are_not_replaced(
 ) -> None:
     made = branch(checkout)
     made.sync()
-    other = tmp_path / "other"
-    subprocess.run(["git", "clone", "-q", "-b", BRANCH, str(remote), str(other)], check=True)
-    git(other, "config", "user.name", "Another")
-    git(other, "config", "user.email", "another@example.org")
+    other = another(remote, tmp_path / "other")
     add(other, "theirs\n")
     git(other, "commit", "-qam", "Add measurements: rows.jsonl")
     git(other, "push", "-q", "origin", BRANCH)
