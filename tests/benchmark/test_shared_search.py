@@ -10,21 +10,20 @@ import os
 import select
 import signal
 import sqlite3
-import subprocess
 import sys
 import tempfile
-import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 
 from benchmark import trial
 from benchmark.trial import Measured
 from tests.benchmark.postgres import Postgres, programs
+from tests.benchmark.talking import PATIENCE_S, Talking
 
 pytest.importorskip("torch", reason="needs torch: pip install '.[benchmark]'")
 pytest.importorskip("transformers", reason="needs transformers: pip install '.[benchmark]'")
@@ -32,8 +31,6 @@ sqlalchemy: Any = pytest.importorskip("sqlalchemy", reason="needs a study: pip i
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 120
 GONE = "the study's database does not answer"
 BACK = "the study's database answers again"
 HELD = (
@@ -97,38 +94,12 @@ class Laboratory:
         return Search(words, output, storage)
 
 
-class Search:
-    """`python -m benchmark search` in a process, and what it has said so far."""
+class Search(Talking):
+    """`python -m benchmark search` in a process, with a file of its own."""
 
     def __init__(self, words: Sequence[str], output: Path, storage: str) -> None:
         self.output, self._storage = output, storage.replace("postgresql://", "postgresql+psycopg://")
-        self.lines: list[str] = []
-        self._news = threading.Condition()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmark", "search", *words], cwd=ROOT, text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        assert self.process.stdout is not None
-        self._reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
-        self._reader.start()
-
-    def _read(self, pipe: IO[str]) -> None:
-        for line in pipe:
-            with self._news:
-                self.lines.append(line.strip())
-                self._news.notify_all()
-
-    def said(self, text: str) -> int:
-        """How many lines begin with a text."""
-        with self._news:
-            return sum(line.startswith(text) for line in self.lines)
-
-    def until(self, text: str, times: int) -> None:
-        """Wait until so many lines begin with a text."""
-        with self._news:
-            assert self._news.wait_for(
-                lambda: sum(line.startswith(text) for line in self.lines) >= times, timeout=PATIENCE_S
-            ), f"{text!r} was not said {times} times: {[x for x in self.lines if 'database' in x]} {self.lines[-9:]}"
+        super().__init__([sys.executable, "-m", "benchmark", "search", *words], {"OMP_NUM_THREADS": "1"})
 
     def on_file(self) -> list[str]:
         return [row.config.key for row in trial.read(self.output).measured]
@@ -174,13 +145,6 @@ class Search:
         assert self.ended() == -signal.SIGKILL
         assert select.select([handle], [], [], PATIENCE_S)[0], "the process that measures outlives its parent"
         os.close(handle)
-
-    def ended(self) -> int:
-        status = self.process.wait(timeout=PATIENCE_S)
-        self._reader.join()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        return status
 
 
 @pytest.fixture
