@@ -224,7 +224,26 @@ def test_greedy_tokens_of_a_quantised_model_equal_generates(
     assert engine.weights.dtype == f"{STORED[precision]}, bfloat16"
     ours = generated(engine, asked)
     assert len({token for row in ours for token in row}) > 10
-    assert ours == engine.reference(engine.prompts(batch, asked.prompt_tokens, asked.seed), asked.generated_tokens)
+    prompts = engine.prompts(batch, asked.prompt_tokens, asked.seed)
+    if device == "cpu":
+        assert ours == engine.reference(prompts, asked.generated_tokens)
+    else:
+        likeliest, behind = judged(engine, prompts, ours)
+        assert likeliest >= 0.9, (likeliest, behind)
+        assert behind <= 0.25, (likeliest, behind)
+
+
+def judged(engine: Engine, prompts: torch.Tensor, ours: list[list[int]]) -> tuple[float, float]:
+    """The share of our tokens that transformers' own forward, given all before them, finds likeliest; and how far the
+    others lie behind at most, in standard deviations of the logits over the vocabulary, of which a token picked blindly
+    lies near three behind. On a GPU a step's kernels round in bfloat16 where transformers' do not, and quantising
+    activations multiplies that, so where two tokens are nearly as likely either may be chosen, and all after it differ.
+    """
+    tokens = torch.tensor(ours, device=prompts.device)
+    with torch.inference_mode():
+        logits = engine.model(torch.cat([prompts, tokens], dim=1)).logits[:, prompts.shape[1] - 1 : -1].double()
+    behind = (logits.amax(-1) - logits.gather(-1, tokens[..., None])[..., 0]) / logits.std(-1)
+    return float((behind == 0).double().mean()), float(behind.max())
 
 
 @pytest.mark.parametrize("precision", ["int8", "nf4"])
