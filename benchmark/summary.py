@@ -108,18 +108,33 @@ LEAST_CONFIGURATIONS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
+class Occasions:
+    """How far apart lies what one configuration took on separate occasions: the largest over the smallest gross decode
+    energy, less one. ``one_board`` is whether one board made all of them; else boards of one product are compared too.
+    """
+
+    configuration: str
+    device: str
+    one_board: bool
+    difference: float
+
+    @property
+    def where(self) -> str:
+        return f"on one {self.device}" if self.one_board else f"from one {self.device} to another"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Medians:
     """How well the measuring repeats. Shares, not percent; None where no row can tell.
 
-    ``counter_against_polled`` is the median size of polled over counted energy, less one, of all decode windows;
-    ``occasions`` maps what was measured on separate occasions to the largest difference of gross decode energy."""
+    ``counter_against_polled`` is the median size of polled over counted energy, less one, of all decode windows."""
 
     measured: int
     rejected: int
     throughput_cv: float | None
     energy_cv: float | None
     counter_against_polled: float | None
-    occasions: dict[str, float]
+    occasions: tuple[Occasions, ...]
 
 
 def line(trial: Measured) -> Line:
@@ -300,10 +315,13 @@ def bars(files: Iterable[Rows]) -> tuple[Bar, ...]:
         ("median CV of throughput, all phases", measure.THROUGHPUT_CV, found.throughput_cv),
         ("median CV of energy, all phases", measure.ENERGY_CV, found.energy_cv),
         ("counted against polled energy, median over decode windows", MOST_COUNTER_GAP, found.counter_against_polled),
-        (
-            f"largest difference of two occasions, {len(found.occasions)} configurations",
-            MOST_OCCASION_GAP,
-            max(found.occasions.values(), default=None),
+        *(
+            (
+                f"largest difference of occasions, {len(each)} configurations {where}".rstrip(),
+                MOST_OCCASION_GAP,
+                max(each, default=None),
+            )
+            for where, each in _by_place(found.occasions).items()
         ),
     ):
         rows.append(Bar(figure=figure, limit=limit, at_least=False, form=".2%", value=value))
@@ -318,16 +336,31 @@ def _gates(trials: Sequence[Measured]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(gate for trial in trials for gate in trial.gates_failed))
 
 
-def _occasions(measured: Sequence[Measured]) -> dict[str, float]:
+def _occasions(measured: Sequence[Measured]) -> tuple[Occasions, ...]:
     groups: dict[tuple[str, str], list[Measured]] = defaultdict(list)
     for trial in measured:
-        groups[trial.machine.name, trial.config.subject].append(trial)
-    found = {}
+        if trial.decode.j_per_token is not None:
+            groups[trial.machine.name, trial.config.subject].append(trial)
+    found = []
     for (device, _), group in groups.items():
-        joules = [mean for trial in group if (mean := _mean(trial.decode)) is not None]
+        joules = [trial.decode.j_per_token.mean for trial in group if trial.decode.j_per_token is not None]
         if len(joules) > 1:
-            found[f"{group[0].config} on {device}"] = max(joules) / min(joules) - 1
-    return found
+            found.append(
+                Occasions(
+                    configuration=str(group[0].config),
+                    device=device,
+                    one_board=len({trial.machine.uuid for trial in group}) == 1,
+                    difference=max(joules) / min(joules) - 1,
+                )
+            )
+    return tuple(found)
+
+
+def _by_place(occasions: Iterable[Occasions]) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = defaultdict(list)
+    for each in occasions:
+        found[each.where].append(each.difference)
+    return found or {"": []}
 
 
 def _mean(phase: Phase) -> float | None:

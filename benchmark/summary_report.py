@@ -49,8 +49,8 @@ def show(files: Sequence[trial.Rows]) -> None:
         f"energy {table.number(medians.energy_cv, '.2%')}"
     )
     print(f"polled against counted energy differ by a median of {table.number(medians.counter_against_polled, '.2%')}")
-    for subject, difference in medians.occasions.items():
-        print(f"separate occasions differ by {difference:.2%}: {subject}")
+    for each in medians.occasions:
+        print(f"separate occasions differ by {each.difference:.2%}: {each.configuration}, {each.where}")
     for outcome in rejected:
         print(f"rejected: {outcome.config}: {outcome.reason}")
     for rows in files:

@@ -106,9 +106,20 @@ def test_of_several_occasions_the_worst_counts_and_says_its_gates() -> None:
     assert [bars[f"{what} {batch}: J per token, gross"].value for batch in (8, 32, 128)] == [0.43, 0.141, None]
     assert [bars[f"{what} {batch}: J per token, gross"].reached for batch in (8, 32, 128)] == [True, False, None]
     assert (bars["configurations measured"].value, bars["configurations measured"].reached) == (4, False)
-    occasions = bars["largest difference of two occasions, 2 configurations"]
+    occasions = bars["largest difference of occasions, 2 configurations on one NVIDIA H100 80GB HBM3"]
     assert occasions.value == pytest.approx(141 / 139 - 1)
     assert occasions.reached
+
+
+def test_boards_are_told_apart_from_occasions_of_one() -> None:
+    rows = (row(), row(joules=1020, occasion=2), row(batch=8), row(batch=8, joules=1090, occasion=2, uuid="GPU-2"))
+    bars = {bar.figure: bar for bar in summary.bars([Rows(trials=rows)]) if bar.figure.startswith("largest difference")}
+    assert {figure: (round(bar.value or 0, 6), bar.reached) for figure, bar in bars.items()} == {
+        "largest difference of occasions, 1 configurations on one NVIDIA H100 80GB HBM3": (0.02, True),
+        "largest difference of occasions, 1 configurations from one NVIDIA H100 80GB HBM3 to another": (0.09, False),
+    }
+    (none,) = (bar for bar in summary.bars([Rows(trials=rows[:1])]) if bar.figure.startswith("largest difference"))
+    assert (none.figure, none.value) == ("largest difference of occasions, 0 configurations", None)
 
 
 def test_json_and_print_hold_all_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
