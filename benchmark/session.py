@@ -21,9 +21,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from benchmark import local, plan, quality, sensors, summary, sweep, table, trial
+from benchmark.device_lock import DeviceLock
 from benchmark.interruption import Interruption
 from benchmark.measure import NOT_SEEN
-from benchmark.meter import Meter, NoDevice, NvmlMeter
+from benchmark.meter import Meter, NoDevice, NvmlMeter, on_this_machine
 from benchmark.rapl import RaplMeter, processor
 from benchmark.shapes import SHAPES
 from ecoroute_mcp.refresh import packaged_data
@@ -403,6 +404,28 @@ def in_good_order(work: Callable[[Interruption], int], interruption: Interruptio
             return interruption.status
 
 
+def hold(machine: Machine, command: str | None, stack: ExitStack) -> None:
+    """Take an NVIDIA device for this command alone until the stack is left; a processor has no holder.
+
+    Raises EcoRouteError where another command holds it."""
+    if machine.device.kind == "cuda" and machine.meter is not None:
+        said = " ".join(("python -m benchmark", command or "")).strip()
+        stack.enter_context(DeviceLock(machine.meter.identity, said))
+
+
+def _occupied(device: plan.Device, entries: Sequence[plan.Entry]) -> bool:
+    """Whether one of the trials needs the device: it runs there, or a server of this machine does it."""
+    endpoints = {entry.config.endpoint for entry in entries if entry.config.device == device.kind}
+    return any(endpoint is None or _serves_here(endpoint) for endpoint in endpoints)
+
+
+def _serves_here(endpoint: str) -> bool:
+    try:
+        return on_this_machine(endpoint)
+    except EcoRouteError:
+        return False  # nobody's address: the trial's row will say it
+
+
 def check_installed() -> None:
     """Raises EcoRouteError where what measuring in a process needs is not installed."""
     missing = [name for name in ("torch", "transformers") if not installed(name)]
@@ -443,9 +466,12 @@ def _measure(
     budget_s: float | None,
 ) -> int:
     text = quality.text_from(arguments.text) if arguments.text else quality.default_text()
-    if any(entry.config.endpoint is None for entry in entries):
-        check_installed()
     with ExitStack() as stack:
+        for machine in machines:
+            if _occupied(machine.device, entries):
+                hold(machine, arguments.command, stack)
+        if any(entry.config.endpoint is None for entry in entries):
+            check_installed()
         log = stack.enter_context(trial.Log(target.path))
         logger = stack.enter_context(sensors.Logger(arguments.sensors)) if arguments.sensors else None
         if log.torn is not None:

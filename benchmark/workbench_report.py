@@ -271,6 +271,7 @@ def _run(arguments: argparse.Namespace, interruption: Interruption) -> int:
             machine = session.find(arguments.device, arguments.uuid)
             device = machine.device
             target = session.place(device, arguments.output)
+            session.hold(machine, arguments.command, stack)
             log = stack.enter_context(trial.Log(target.path))
             session.check_installed()
             if machine.meter is not None:
