@@ -22,7 +22,7 @@ from rich.text import Text
 
 from benchmark import local, plan, quality, sensors, summary, sweep, table, trial
 from benchmark.device_lock import DeviceLock
-from benchmark.interruption import Interruption
+from benchmark.interruption import Interruption, lasting_output
 from benchmark.measure import NOT_SEEN
 from benchmark.meter import Meter, NoDevice, NvmlMeter, on_this_machine
 from benchmark.rapl import RaplMeter, processor
@@ -395,7 +395,7 @@ def estimated(config: trial.TrialConfig, speed: plan.Speed, tasks: bool) -> plan
 
 def in_good_order(work: Callable[[Interruption], int], interruption: Interruption | None = None) -> int:
     """Run a command that signals may stop, at once or as ``interruption`` has it. Returns its status."""
-    with interruption or Interruption() as interruption:
+    with lasting_output(), interruption or Interruption() as interruption:
         try:
             return work(interruption)
         except KeyboardInterrupt:

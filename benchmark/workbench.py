@@ -1,8 +1,9 @@
 """A search at work, unattended: which trial next, measuring it in a child, its row on file before anything else.
 
 A row is on file before the study is told of it, so whatever ends the process costs at most the running trial: what the
-file holds is adopted by the study at the next start. The first Ctrl+C or SIGTERM lets the running trial end and closes
-everything; the second breaks the trial off, which is recorded and goes back to the study.
+file holds is adopted by the study at the next start. The first Ctrl+C or SIGTERM, or a terminal that closes, lets the
+running trial end and closes everything; a second signal breaks the trial off, which is recorded and goes back to the
+study.
 
 **Overhead** is the time in which nothing is measured: from the end of one trial to the beginning of the next, on the
 controller's clock. What a child's start, loading a model and waiting for other workers take is counted apart.

@@ -50,7 +50,8 @@ EXAMPLES = """examples:
                                                                strategies on recorded rows; measures nothing
 
 The same command goes on after any stop. Ctrl+C lets the running trial end and closes everything; a second one breaks
-the trial off. A trial that would not end before --until or --budget is not begun."""
+the trial off. So does a terminal that closes, but for the second: under nohup or tmux the search goes on. A trial that
+would not end before --until or --budget is not begun."""
 
 
 def options(parser: argparse.ArgumentParser) -> None:

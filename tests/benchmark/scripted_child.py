@@ -29,6 +29,8 @@ def act(config: dict[str, Any]) -> None:
         sleeper = subprocess.Popen(["sleep", "600"])
         Path(detail).write_text(f"{os.getpid()} {sleeper.pid}")
         signal.pause()
+    elif ending == "wait":
+        Path(detail).read_bytes()  # of a pipe with a name: until somebody has opened and closed it
     elif ending == "garbage":
         print("Loading weights: 100 %", flush=True)
     elif ending == "list":

@@ -129,7 +129,7 @@ def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gpu]:
         "class Here(Driver):\n    def nvmlDeviceGetUUID(self, handle):\n"
         f"        return {found.uuid!r}\nsys.modules[__name__] = Here()\n"
     )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (tmp_path, ROOT))))
     monkeypatch.chdir(ROOT)
     yield found
     (device_lock.FOLDER / f"ecoroute-{found.uuid}.lock").unlink(missing_ok=True)
