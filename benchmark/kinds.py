@@ -594,7 +594,9 @@ def evaluate(folder: Path, data: Path) -> dict[str, Any]:
 
 def _decision(tasks: Tasks, text: str) -> tuple[str, int]:
     demand = tasks.demand(text)
-    return demand.kind, demand.requirement.min_tier
+    tier = demand.requirement.min_tier
+    assert tier is not None
+    return demand.kind, tier
 
 
 def train_options(parser: argparse.ArgumentParser) -> None:

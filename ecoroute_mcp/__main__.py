@@ -42,6 +42,10 @@ in place of the figures of hosted models; --hosted-only leaves it out.
 """
 
 
+_BARS = {"min_tier", "min_success"}
+"""Two forms of one option: a line of tasks that says either has no use for the command's."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns 0, or 1 after a problem that was said on stderr."""
     arguments = _parser().parse_args(argv)
@@ -79,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--context-tokens", type=int, metavar="N", help="tokens the model reads beside the text")
         sub.add_argument("--output-tokens", type=int, metavar="N", help="tokens of the answer, without reasoning")
         sub.add_argument("--min-tier", type=int, metavar="1-10", help="quality tier to require")
+        sub.add_argument("--min-success", type=float, metavar="P", help="success to require, such as 0.8")
         sub.add_argument("--candidates", metavar="A,B", help="the only models to consider")
         sub.add_argument("--open-weights-only", action="store_true", help="only models that can be downloaded")
         sub.add_argument("--json", action="store_true", help="print the structured answer")
@@ -189,6 +194,7 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
         "context_tokens": arguments.context_tokens,
         "output_tokens": arguments.output_tokens,
         "min_tier": arguments.min_tier,
+        "min_success": arguments.min_success,
         "open_weights_only": arguments.open_weights_only,
         "current_model": arguments.current_model,
         "candidates": _listed(arguments.candidates),
@@ -210,7 +216,8 @@ def _recommend_lines(path: str, options: dict[str, Any], hosted_only: bool) -> i
             given = {"task": item} if isinstance(item, str) else item
             if not isinstance(given, dict) or "detected" in given:
                 raise EcoRouteError("a line is a JSON string, or an object with `task` and the options' names")
-            request = reader.validate_json(_json({**options, **given}), strict=True, extra="forbid")
+            bars = {"min_tier": None, "min_success": None} if _BARS & given.keys() else {}
+            request = reader.validate_json(_json({**options, **bars, **given}), strict=True, extra="forbid")
             print(_json(router.recommend(dataclasses.replace(request, detected=detected)), indent=None))
         except (json.JSONDecodeError, RecursionError) as error:
             problem = f"not JSON: {error}"
@@ -237,6 +244,7 @@ def _rank(arguments: argparse.Namespace) -> int:
             sort_by=arguments.sort_by,
             provider=arguments.provider,
             min_tier=arguments.min_tier,
+            min_success=arguments.min_success,
             open_weights_only=arguments.open_weights_only,
             context_tokens=arguments.context_tokens,
             output_tokens=arguments.output_tokens,

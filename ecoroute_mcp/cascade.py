@@ -7,19 +7,17 @@ first model fails is likelier a hard one, so the second model's chance is reckon
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ecoroute_mcp.catalogue import Effort
 from ecoroute_mcp.choices import Choices
-from ecoroute_mcp.difficulty import Difficulty
-from ecoroute_mcp.kind import weights_file
+from ecoroute_mcp.difficulty import SOURCES as SOURCES
+from ecoroute_mcp.difficulty import Difficulty, Predicted
 from ecoroute_mcp.sci import Basis, Estimate
 
 LARGEST_SHARE = 0.9
 """A cascade is worth its trouble where it is expected to take at most this share of the grams."""
-SOURCES = ("routing-difficulty-v1",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,28 +55,18 @@ class Found:
     note: str
 
 
-@functools.cache
-def shipped() -> Difficulty:
-    """The difficulties that come with the data. Raises EcoRouteError where the file is broken."""
-    return Difficulty.parse((weights_file().parent / "routing_difficulty.json").read_text("utf-8"))
-
-
 def find(
     difficulty: Difficulty,
     choices: Choices,
     eligible: Sequence[int],
     best: int,
     grams: Sequence[float],
-    kind: str,
-    text: str,
+    task: Predicted,
 ) -> Found | None:
     """The first try that takes least, or None where none takes clearly less than ``best`` alone.
 
-    ``eligible`` are the choices that pass every condition but the bar; the text can only make a task harder.
+    ``eligible`` are the choices that pass every condition but the bar.
     """
-    task = difficulty.predict(kind, text, never_easier=True)
-    if task is None:
-        return None
     then = (choices.theta[best], grams[best])
     least, found = LARGEST_SHARE * grams[best], None
     for index in eligible:

@@ -293,6 +293,12 @@ class Choices:
         best = max(indices, key=lambda index: (self.theta[index] - edge) / self.theta_se[index])
         return self.all[best], (self.theta[best] - edge) / self.theta_se[best]
 
+    def ablest(self, indices: Sequence[int], deviations: float) -> tuple[Choice, float]:
+        """Of these tested choices the one whose ability less so many standard errors is highest, and that ability."""
+        least = {index: self.theta[index] - deviations * self.theta_se[index] for index in indices}
+        best = max(least, key=least.__getitem__)
+        return self.all[best], least[best]
+
     def _token_grams(self, grid: Grid | None) -> tuple[list[float], list[float]]:
         """Middle grams per token read and per token written, per choice."""
         read, written = [], []

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -20,6 +20,10 @@ from ecoroute_mcp.sci import EcoRouteError
 from ecoroute_mcp.wording import BUCKETS, read, weighted
 
 VERSION = 1
+SOURCES = ("routing-difficulty-v1",)
+FARTHEST = 8.0
+"""No model lies so far from the middle of the quality scale: its unit is about one standard deviation of the models."""
+_EDGE_TOLERANCE = 1e-9
 KNOWN_TERMS = 30
 """So many known words and pairs count as much as the kind's own difficulty does; a judgement."""
 
@@ -133,7 +137,8 @@ class Difficulty:
     def predict(self, kind: str, text: str | None = None, *, never_easier: bool = False) -> Predicted | None:
         """The difficulty of a task; None for a kind without outcomes. Of a kind whose text says nothing, the kind's.
 
-        ``never_easier`` lets the text only raise the mean, so that no wording can lower the bar."""
+        ``never_easier`` lets the text only raise the mean and keeps the kind's spread: then no wording can make any
+        chance higher than the kind's own, and none can lower the bar."""
         known = self._kinds.get(kind)
         if known is None:
             return None
@@ -143,7 +148,9 @@ class Difficulty:
         shift, belief = reading.read(text)
         if belief == 0 or (never_easier and shift <= 0):
             return Predicted(known.mean, known.spread, False)
-        spread = math.sqrt((1 - belief) * known.spread**2 + belief * reading.spread**2)
+        spread = known.spread
+        if not never_easier:
+            spread = math.sqrt((1 - belief) * known.spread**2 + belief * reading.spread**2)
         return Predicted(known.mean + belief * shift, spread, True)
 
     def ability(self, theta: float) -> float:
@@ -159,8 +166,31 @@ class Difficulty:
 
     def p_success(self, theta: float, task: Predicted, theta_se: float = 0.0) -> float:
         """P(success), averaged over what is not known of the task, of the link and, with ``theta_se``, of the model."""
-        spread, chance = math.hypot(task.spread, self.link.slope * theta_se), self._chance(theta)
-        return sum(weight * chance(value) for value, weight in _points(task.mean, spread))
+        return self._averaged(theta, _points(task.mean, math.hypot(task.spread, self.link.slope * theta_se)))
+
+    def edge(self, p: float, task: Predicted) -> float | None:
+        """The θ from which on ``p_success(θ, task) >= p``, from -FARTHEST to FARTHEST; None where FARTHEST has less.
+
+        By bisection, to a billionth and rounded up, since P(success) grows with θ. A ``p`` near 1 has no edge: the
+        link's doubt grows with the distance from its models and keeps P(success) below it."""
+        points = _points(task.mean, task.spread)
+        if self._averaged(FARTHEST, points) < p:
+            return None
+        below, above = -FARTHEST, FARTHEST
+        if self._averaged(below, points) >= p:
+            return below
+        while above - below > _EDGE_TOLERANCE:
+            middle = (below + above) / 2
+            if self._averaged(middle, points) < p:
+                below = middle
+            else:
+                above = middle
+        return above
+
+    def _averaged(self, theta: float, points: Sequence[tuple[float, float]]) -> float:
+        """P(success) at this θ over weighted difficulties."""
+        chance = self._chance(theta)
+        return sum(weight * chance(value) for value, weight in points)
 
     def _chance(self, theta: float) -> Callable[[float], float]:
         """P(success) on a task of this difficulty, the link's doubt averaged over: a flatter logistic.

@@ -1,9 +1,10 @@
 """Adequate first, then least carbon: which model, at which reasoning effort, and who was left out and why.
 
 A choice is a model at one reasoning effort. It is adequate when its latent ability lies above the lower edge of the
-required tier with at least the required probability: the lower confidence bound decides, not the rounded tier. Among
-the adequate the one with the fewest grams for this task comes first, at the middle of its interval; of those as green
-as that one (``level_factor``) the abler.
+required tier with at least the required probability: the lower confidence bound decides, not the rounded tier. Where a
+probability of success is asked for in place of a tier, the edge is the ability at which such tasks succeed so often.
+Among the adequate the one with the fewest grams for this task comes first, at the middle of its interval; of those as
+green as that one (``level_factor``) the abler.
 
 Two grams-figures share most of their doubt (the grid, the tokens, how models are served), so a saving is not the
 difference of two full intervals: what both share is taken at its middle, and only what is each model's own (parameters,
@@ -70,6 +71,7 @@ class Request:
     region: str | None = None
     candidates: tuple[str, ...] | None = None
     min_tier: int | None = None
+    min_success: float | None = None
     max_cost_usd: float | None = None
     open_weights_only: bool = False
     detected: Detected = Detected()
@@ -86,6 +88,7 @@ class RankingsRequest:
     sort_by: str = "carbon"
     provider: str | None = None
     min_tier: int | None = None
+    min_success: float | None = None
     open_weights_only: bool = False
     context_tokens: int | None = None
     output_tokens: int | None = None
@@ -103,12 +106,15 @@ class Defaults:
 
 @dataclass(frozen=True, kw_only=True)
 class Ability:
-    """Where a model stands on the quality scale, and the probability that it clears the required tier."""
+    """Where a model stands on the quality scale, and the probability that it clears the bar.
+
+    ``p_success``: where a probability of success is asked for, that of a model of exactly this ability."""
 
     tier: int
     theta: float
     theta_se: float
     p_adequate: float
+    p_success: Chance | None
     benchmarks: int
     basis: Basis
     sources: tuple[str, ...]
@@ -280,6 +286,7 @@ class Router:
             context_tokens=request.context_tokens,
             output_tokens=request.output_tokens,
             min_tier=request.min_tier,
+            min_success=request.min_success,
         )
         if request.max_cost_usd is not None and not 0 < request.max_cost_usd < math.inf:
             raise EcoRouteError("max_cost_usd must be a positive number of dollars for this one task")
@@ -356,28 +363,28 @@ class Router:
         """A smaller model to try before the recommended one, where that is expected to take clearly less."""
         if not order:
             return None
-        found = cascade.find(cascade.shipped(), choices, eligible, order[0], carbon, demand.kind, text)
+        bar, difficulty = demand.requirement.min_success, self.tasks.difficulty
+        task = difficulty.predict(demand.kind, text, never_easier=True) if bar is None else bar.difficulty
+        if task is None:
+            return None
+        found = cascade.find(difficulty, choices, eligible, order[0], carbon, task)
         if found is None:
             return None
         first, then = (self._ranked(choices.all[index], demand, grid) for index in (found.index, order[0]))
-
-        def chance(value: float) -> Chance:
-            return Chance(value=value, basis="estimated", sources=cascade.SOURCES)
-
         retried = then.carbon_g.scaled(1 - found.p_first)
         return Cascade(
             first=first.model,
             effort=first.effort,
             carbon_g=first.carbon_g + retried,
-            p_first=chance(found.p_first),
-            p_success=chance(found.p_success),
-            p_alone=chance(found.p_alone),
+            p_first=_chance(found.p_first),
+            p_success=_chance(found.p_success),
+            p_alone=_chance(found.p_alone),
             note=found.note,
         )
 
     def standing(self, detected: Detected) -> Standing:
         """Where the model that the editor has in use stands for a usual task of the general kind; never raises."""
-        demand = self.tasks.demand(None, kind=GENERAL_KIND, context_tokens=None, output_tokens=None, min_tier=None)
+        demand = self.tasks.demand(None, kind=GENERAL_KIND)
         grid, _, _ = self._asked_zone(None)
         choices = self._choices.at(demand.input_tokens.mid)
         carbon = choices.carbon_g(demand, grid)
@@ -409,6 +416,7 @@ class Router:
             context_tokens=request.context_tokens,
             output_tokens=request.output_tokens,
             min_tier=request.min_tier,
+            min_success=request.min_success,
         )
         grid, zone, defaulted = self._asked_zone(request.region)
         defaulted = list(demand.assumed) + defaulted
@@ -420,7 +428,7 @@ class Router:
         tests = self._conditions(demand, allowed, among, request.open_weights_only)
         if request.provider is not None:
             tests.insert(0, ("of another provider", self._of_provider(request.provider)))
-        if request.min_tier is not None:
+        if request.min_tier is not None or request.min_success is not None:
             tests.append((self._bar(demand), adequate))
         if request.sort_by == "cost":
             tests.append(("its price is not known", [math.isfinite(dollars) for dollars in cost]))
@@ -538,7 +546,15 @@ class Router:
 
     def _adequate(self, demand: Demand) -> list[bool]:
         deviations = NormalDist().inv_cdf(demand.requirement.probability)
-        return self._choices.adequate(self._edges[demand.requirement.min_tier], deviations)
+        return self._choices.adequate(self._edge(demand), deviations)
+
+    def _edge(self, demand: Demand) -> float:
+        """The θ from which on a model is able enough; infinite where none is."""
+        bar = demand.requirement
+        if bar.min_success is not None:
+            return math.inf if bar.min_success.theta_from is None else bar.min_success.theta_from
+        assert bar.min_tier is not None
+        return self._edges[bar.min_tier]
 
     def _candidates(self, names: tuple[str, ...] | None) -> tuple[list[bool], set[str] | None]:
         """Which choices the names allow, and the ids they name; None and everything where none are given."""
@@ -604,7 +620,7 @@ class Router:
             zone=self._home[option.provider.id] if grid is None else _zone(grid, "the zone of this answer"),
             energy_basis=option.footprint.basis,
             energy_how=option.footprint.how,
-            notes=_local_notes(option) if option.footprint.machine else self._notes(option.model),
+            notes=self._notes(option) + self._extrapolated(option, demand),
         )
 
     def _cost(self, model: Model, inputs: Estimate, written: Estimate) -> Estimate | None:
@@ -618,8 +634,10 @@ class Router:
     def _api_ended(self, model: Model) -> bool:
         return self._today is not None and model.retires_on is not None and model.retires_on <= self._today
 
-    def _notes(self, model: Model) -> tuple[str, ...]:
-        notes = []
+    def _notes(self, option: Choice) -> tuple[str, ...]:
+        if option.footprint.machine:
+            return _local_notes(option)
+        notes, model = [], option.model
         if self._api_ended(model):
             notes.append(f"its provider ended the API on {model.retires_on}: host the open weights, or find a host")
         elif model.retires_on is not None:
@@ -633,16 +651,30 @@ class Router:
     def _ability(self, option: Choice, demand: Demand) -> Ability | None:
         if option.quality is None:
             return None
-        margin = (option.quality.theta - self._edges[demand.requirement.min_tier]) / option.quality.theta_se
+        margin = (option.quality.theta - self._edge(demand)) / option.quality.theta_se
+        bar = demand.requirement.min_success
         return Ability(
             tier=option.quality.tier,
             theta=option.quality.theta,
             theta_se=option.quality.theta_se,
             p_adequate=NormalDist().cdf(margin),
+            p_success=(
+                None if bar is None else _chance(self.tasks.difficulty.p_success(option.quality.theta, bar.difficulty))
+            ),
             benchmarks=option.quality.benchmarks,
             basis=option.quality.basis,
             sources=option.quality.sources,
         )
+
+    def _extrapolated(self, option: Choice, demand: Demand) -> tuple[str, ...]:
+        """What to say of a chance that outcomes do not reach to, unless the bar says the same already."""
+        bar = demand.requirement.min_success
+        if bar is None or option.quality is None:
+            return ()
+        difficulty = self.tasks.difficulty
+        than = difficulty.extrapolated(option.quality.theta)
+        said = None if bar.theta_from is None else difficulty.extrapolated(bar.theta_from)
+        return () if than in (None, said) else (f"its chance of success is extrapolated: it is {than}",)
 
     def _current(
         self, request: Request, demand: Demand, grid: Grid | None, choices: Choices
@@ -761,16 +793,25 @@ class Router:
 
     def _bar(self, demand: Demand) -> str:
         share = demand.requirement.probability
-        return f"less than {share:.0%} sure to reach tier {demand.requirement.min_tier}"
+        return f"less than {share:.0%} sure to {demand.requirement.reach}"
 
     def _nothing_fits(self, demand: Demand, eligible: list[int], unfit: tuple[Excluded, ...]) -> str:
         if not eligible:
             why = f" {unfit[-1].count} fell to the last one: {unfit[-1].reason}." if unfit else ""
             return f"No model passes the conditions.{why} Relax one of them."
-        best, deviations = self._choices.likeliest(eligible, self._edges[demand.requirement.min_tier])
+        bar = demand.requirement
+        if bar.min_success is not None:
+            ablest, theta = self._choices.ablest(eligible, NormalDist().inv_cdf(bar.probability))
+            least = self.tasks.difficulty.p_success(theta, bar.min_success.difficulty)
+            return (
+                f"No model is sure enough to {bar.reach}. The best chance that passes the other conditions is that of "
+                f"{_spelt(ablest.model.id, ablest.effort)}, at least {math.floor(1000 * least) / 10:.1f} % with "
+                f"{bar.probability:.0%} certainty: lower min_success, or allow more models."
+            )
+        best, deviations = self._choices.likeliest(eligible, self._edge(demand))
         share = NormalDist().cdf(deviations)
         return (
-            f"No model is sure enough to reach tier {demand.requirement.min_tier}. The likeliest that passes the other "
+            f"No model is sure enough to {bar.reach}. The likeliest that passes the other "
             f"conditions is {best.model.id}, {share:.1%} sure: lower min_tier, or allow more models."
         )
 
@@ -784,12 +825,16 @@ def _verdict(demand: Demand, best: Ranked, current: Ranked | None, saving: Savin
         doubt = (
             "has no benchmark that places it"
             if current.ability is None
-            else f"is {current.ability.p_adequate:.1%} sure to reach tier {demand.requirement.min_tier}"
+            else f"is {current.ability.p_adequate:.1%} sure to {demand.requirement.reach}"
         )
         return f"{_named(current)} {doubt}; {_named(best)} is the greenest adequate model."
     if saving.low <= 0:
         return f"{_named(best)} is probably greener than {_named(current)}, but the saving's interval includes zero."
     return f"{_named(best)} does it for less carbon than {_named(current)}."
+
+
+def _chance(value: float) -> Chance:
+    return Chance(value=value, basis="estimated", sources=cascade.SOURCES)
 
 
 def _zone(grid: Grid, chosen_by: str) -> Zone:
@@ -828,4 +873,8 @@ def _local_notes(option: Choice) -> tuple[str, ...]:
 
 
 def _named(ranked: Ranked) -> str:
-    return ranked.model if ranked.effort == "default" else f"{ranked.model} ({ranked.effort})"
+    return _spelt(ranked.model, ranked.effort)
+
+
+def _spelt(model: str, effort: Effort) -> str:
+    return model if effort == "default" else f"{model} ({effort})"

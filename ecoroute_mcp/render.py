@@ -75,15 +75,20 @@ def recommendation(answer: Recommendation) -> str:
     elif answer.current_note:
         lines.append(f"- Current model: {answer.current_note}")
     bar = demand.requirement
-    lines.append(
-        f"- Task: {demand.kind} ({demand.kind_why}); needs tier {bar.min_tier} with {percent(bar.probability)} "
-        f"certainty: {bar.why[:1].lower()}{bar.why[1:]}"
-    )
+    certainty = f"with {percent(bar.probability)} certainty"
+    if bar.min_success is None:
+        needs = f"needs tier {bar.min_tier} {certainty}: {bar.why[:1].lower()}{bar.why[1:]}"
+    else:
+        needs = f"has to {bar.reach} {certainty}, as asked"
+        needs += f"; {bar.min_success.note}" if bar.min_success.note else ""
+    lines.append(f"- Task: {demand.kind} ({demand.kind_why}); {needs}")
     if best is not None:
         if best.ability is not None:
+            chance = best.ability.p_success
+            likely = f"{percent(chance.value)} likely to succeed, " if chance is not None else ""
             lines.append(
-                f"- Quality: tier {best.ability.tier}, {percent(best.ability.p_adequate)} sure to be adequate, by "
-                f"{_evidence(best.ability)}"
+                f"- Quality: tier {best.ability.tier}, {likely}{percent(best.ability.p_adequate)} sure to be adequate, "
+                f"by {_evidence(best.ability)}"
             )
         lines.append(
             f"- Cost: {_cost(best)}; energy {interval(best.energy_j, _JOULES)}, as a {LAMP_W} W lamp in "
@@ -92,7 +97,7 @@ def recommendation(answer: Recommendation) -> str:
         basis = "" if _here(best) else f"{best.energy_basis.replace('_', ' ')}, "
         lines.append(f"- Energy: {basis}{best.energy_how}")
         lines.append(f"- Grid: {_zone(best.zone)}, {best.zone.chosen_by}")
-        lines += [f"- Note: {note}" for note in best.notes[:2]]
+        lines += [f"- Note: {note}" for note in best.notes[:3]]
     others = "; ".join(f"{other.model}{_effort(other)} {quantity(other.carbon_g.mid)}" for other in answer.runners_up)
     also = [f"Other adequate, greenest first: {others}"] if others else []
     if answer.cascade is not None and best is not None:
@@ -114,10 +119,14 @@ def recommendation(answer: Recommendation) -> str:
 
 def rankings(answer: Rankings) -> str:
     """A Markdown table of the league, and what was left out."""
-    demand = answer.demand
+    demand, bar = answer.demand, answer.demand.requirement
+    needed = f"tier {bar.min_tier} needed"
+    if bar.min_success is not None:
+        needed = f"success in at least {bar.min_success.percent} of such tasks needed"
+        needed += f" ({bar.min_success.note})" if bar.min_success.note else ""
     lines = [
         f"**{demand.kind}** tasks ({demand.input_tokens.mid:,.0f} tokens in, {demand.output_tokens.mid:,.0f} out "
-        f"before reasoning), tier {demand.requirement.min_tier} needed, by {answer.sort_by}; grid "
+        f"before reasoning), {needed}, by {answer.sort_by}; grid "
         f"{_zone(answer.zone) if answer.zone is not None else 'of each provider'}",
         "",
         f"| {' | '.join(RANKING_COLUMNS)} |",

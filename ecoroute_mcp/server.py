@@ -97,6 +97,14 @@ Candidates = Annotated[
 MinTier = Annotated[
     int | None, Field(strict=True, description="Quality tier to require, 1 (weakest) to 10, not the kind's own.")
 ]
+MinSuccess = Annotated[
+    float | None,
+    Field(
+        strict=True,
+        description="Share of such tasks in which the model has to succeed, between 0 and 1 (e.g. 0.8), in place of "
+        "min_tier. Known only for kinds of task with outcomes: for another, the refusal names those.",
+    ),
+]
 MaxCost = Annotated[
     float | None,
     Field(strict=True, description="Most dollars this one task is expected to cost (the middle of its interval)."),
@@ -181,6 +189,7 @@ def build(
         region: Region = None,
         candidates: Candidates = None,
         min_tier: MinTier = None,
+        min_success: MinSuccess = None,
         max_cost_usd: MaxCost = None,
         open_weights_only: OpenWeights = False,
     ) -> Annotated[CallToolResult, Recommendation]:
@@ -201,6 +210,7 @@ def build(
                     region=region,
                     candidates=None if candidates is None else tuple(candidates),
                     min_tier=min_tier,
+                    min_success=min_success,
                     max_cost_usd=max_cost_usd,
                     open_weights_only=open_weights_only,
                     detected=detect(),
@@ -217,6 +227,7 @@ def build(
         sort_by: Sort = "carbon",
         provider: ProviderName = None,
         min_tier: MinTier = None,
+        min_success: MinSuccess = None,
         open_weights_only: OpenWeights = False,
         context_tokens: ContextTokens = None,
         output_tokens: OutputTokens = None,
@@ -235,6 +246,7 @@ def build(
                     sort_by=sort_by,
                     provider=provider,
                     min_tier=min_tier,
+                    min_success=min_success,
                     open_weights_only=open_weights_only,
                     context_tokens=context_tokens,
                     output_tokens=output_tokens,

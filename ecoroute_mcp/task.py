@@ -1,18 +1,23 @@
 """From a task's text to a Demand: what kind of work it is, the tier it asks for, the tokens it takes, and why.
 
 A declared kind always wins; otherwise the text is read for it (kind.py), deterministically. Where the reading is unsure
-the likeliest kind gives the tokens, the plausible kind with the highest bar gives the tier, and the answer says so.
+the likeliest kind gives the tokens, the plausible kind with the highest bar gives the bar, and the answer says so.
+
+The bar is a tier, the kind's own or the caller's, or the caller's probability of success: then it is the ability from
+which on tasks of this kind and wording succeed so often (difficulty.py). What the text says can only raise it.
 """
 
 from __future__ import annotations
 
 import difflib
 import functools
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ecoroute_mcp.catalogue import Parameter, TaskKind
+from ecoroute_mcp.difficulty import SOURCES, Difficulty, Predicted
 from ecoroute_mcp.kind import KINDS, Reader, read_weights, weights_file
 from ecoroute_mcp.sci import Basis, EcoRouteError, Estimate, shown
 
@@ -25,14 +30,41 @@ HALF_A_CHARACTER = "\ufdd0"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Requirement:
-    """The bar: a tier, and the probability with which a model must clear its lower edge."""
+class MinSuccess:
+    """The bar as a chance: from ``theta_from`` on, models succeed on such tasks with probability ``p`` or more.
 
-    min_tier: int
+    ``kind`` and ``difficulty`` (in logits) are those of the tasks meant. ``theta_from`` None: no ability on the quality
+    scale has that chance. ``note`` says what there is to doubt in the edge, such as that it is extrapolated.
+    """
+
+    p: float
+    kind: str
+    difficulty: Predicted
+    theta_from: float | None
+    note: str
+
+    @property
+    def percent(self) -> str:
+        return f"{100 * self.p:.12g} %"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requirement:
+    """The bar, a tier or a chance (the other is None), and the probability with which a model must clear its edge."""
+
+    min_tier: int | None
+    min_success: MinSuccess | None
     probability: float
     why: str
     basis: Basis
     sources: tuple[str, ...]
+
+    @property
+    def reach(self) -> str:
+        """What a model must do, in words."""
+        if self.min_success is not None:
+            return f"succeed in at least {self.min_success.percent} of such tasks"
+        return f"reach tier {self.min_tier}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +86,15 @@ class Demand:
 class Tasks:
     """Reads tasks against the kinds of one catalogue."""
 
-    def __init__(self, kinds: Sequence[TaskKind], parameters: Sequence[Parameter]) -> None:
+    def __init__(
+        self, kinds: Sequence[TaskKind], parameters: Sequence[Parameter], difficulty: Difficulty | None = None
+    ) -> None:
+        """``difficulty`` None: the one that comes with the data, read when it is first needed."""
         named = {row.name: row.value for row in parameters}
         self._characters_per_token = named["characters_per_token"]
         self._probability = named["adequate_probability"].mid
         self._kinds = {row.kind: row for row in kinds}
+        self._difficulty = difficulty
         for name in KINDS:
             if name not in self._kinds:
                 raise EcoRouteError(f"data/task_kinds.csv lacks the kind {name!r}")
@@ -66,6 +102,11 @@ class Tasks:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self._kinds)
+
+    @property
+    def difficulty(self) -> Difficulty:
+        """How hard tasks are, by kind and text. Raises EcoRouteError where the file is broken."""
+        return _shipped() if self._difficulty is None else self._difficulty
 
     def kind(self, name: str) -> TaskKind:
         """The row of a kind by its name. Raises EcoRouteError with the closest and all valid values."""
@@ -85,24 +126,30 @@ class Tasks:
         context_tokens: int | None = None,
         output_tokens: int | None = None,
         min_tier: int | None = None,
+        min_success: float | None = None,
     ) -> Demand:
         """What the task asks for; the caller's numbers replace ours. ``text`` None: a declared kind as such.
 
         ``context_tokens`` counts what the model reads beside the text; ``output_tokens`` the answer without reasoning.
-        Raises EcoRouteError for empty, oversized or undecodable text, an unknown kind, and numbers out of range.
+        ``min_tier`` or ``min_success``, one of the two, replaces the kind's own bar. Raises EcoRouteError for empty,
+        oversized or undecodable text, an unknown kind, numbers out of range, both bars, and a ``min_success`` where it
+        is not known how often tasks of the kind, or of any kind that the text may be of, succeed.
         """
         if text is not None:
             _check_text(text)
         _check_range("context_tokens", context_tokens, 0, MAX_TOKENS)
         _check_range("output_tokens", output_tokens, 1, MAX_TOKENS)
         _check_range("min_tier", min_tier, 1, 10)
+        _check_success(min_success, min_tier)
+        plausible: tuple[TaskKind, ...]
         if kind is not None:
-            row, kind_why = self.kind(kind), "declared by you"
-            bar = row
+            plausible, kind_why, also = (self.kind(kind),), "declared by you", ""
         elif text is not None:
-            row, bar, kind_why = self._read(text)
+            plausible, kind_why, also = self._read(text)
         else:
             raise EcoRouteError("say what is to be done, or declare a task_type")
+        row, (bar, requirement) = plausible[0], self._requirement(plausible, text, min_tier, min_success)
+        higher = "" if bar is row else f", so the higher bar, that of {bar.kind}, is used"
         assumed = []
         if context_tokens is None:
             context = row.input_tokens
@@ -120,25 +167,9 @@ class Tasks:
             )
         else:
             output = Estimate.exact(float(output_tokens), basis="given", source=CALLER)
-        if min_tier is None:
-            requirement = Requirement(
-                min_tier=bar.min_tier,
-                probability=self._probability,
-                why=bar.why,
-                basis="estimated",
-                sources=bar.sources,
-            )
-        else:
-            requirement = Requirement(
-                min_tier=min_tier,
-                probability=self._probability,
-                why="as you asked",
-                basis="given",
-                sources=(CALLER, *bar.sources),
-            )
         return Demand(
             kind=row.kind,
-            kind_why=kind_why,
+            kind_why=kind_why + higher + also,
             requirement=requirement,
             input_tokens=context if text is None else context + self._tokens(text),
             output_tokens=output,
@@ -149,33 +180,98 @@ class Tasks:
     def _tokens(self, text: str) -> Estimate:
         return Estimate.exact(float(len(text)), basis="given", source=CALLER) / self._characters_per_token
 
-    def _read(self, text: str) -> tuple[TaskKind, TaskKind, str]:
-        """The likeliest kind, the plausible kind with the highest bar, and how they were read."""
+    def _requirement(
+        self, plausible: Sequence[TaskKind], text: str | None, min_tier: int | None, min_success: float | None
+    ) -> tuple[TaskKind, Requirement]:
+        """The bar, and the kind that sets it: of the plausible ones, the likeliest first, the one with the highest."""
+        if min_success is not None:
+            kind, bar = self._hardest(plausible, text, min_success)
+            return kind, Requirement(
+                min_tier=None,
+                min_success=bar,
+                probability=self._probability,
+                why=f"asked for: succeeds in at least {bar.percent} of such tasks{f'; {bar.note}' if bar.note else ''}",
+                basis="estimated",
+                sources=(CALLER, *SOURCES, *kind.sources),
+            )
+        if min_tier is not None:
+            return plausible[0], Requirement(
+                min_tier=min_tier,
+                min_success=None,
+                probability=self._probability,
+                why="as you asked",
+                basis="given",
+                sources=(CALLER, *plausible[0].sources),
+            )
+        kind = max(plausible, key=lambda each: each.min_tier)
+        return kind, Requirement(
+            min_tier=kind.min_tier,
+            min_success=None,
+            probability=self._probability,
+            why=kind.why,
+            basis="estimated",
+            sources=kind.sources,
+        )
+
+    def _hardest(self, plausible: Sequence[TaskKind], text: str | None, p: float) -> tuple[TaskKind, MinSuccess]:
+        """Of the plausible kinds, with this text, the one in which success with probability ``p`` takes most ability.
+
+        Raises EcoRouteError where one of them has no outcomes: its bar might be the highest.
+        """
+        difficulty, row = self.difficulty, plausible[0]
+        predicted = {each: difficulty.predict(each.kind, text, never_easier=True) for each in plausible}
+        bars = [(each, task, difficulty.edge(p, task)) for each, task in predicted.items() if task is not None]
+        unknown = [each.kind for each, task in predicted.items() if task is None]
+        known = ", ".join(difficulty.kinds)
+        if row.kind in unknown:
+            raise EcoRouteError(
+                f"min_success rests on outcomes of models, and there are none for tasks of the kind {row.kind}, only "
+                f"for {known}: declare task_type if it is one of these, or give min_tier instead"
+            )
+        if unknown:
+            raise EcoRouteError(
+                f"min_success rests on outcomes of models: there are some for {row.kind}, as which the task is read, "
+                f"but none for {', '.join(unknown)}, which it may be as well: declare task_type ({known}) to be sure, "
+                "or give min_tier instead"
+            )
+        kind, task, theta = max(bars, key=lambda bar: math.inf if bar[2] is None else bar[2])
+        note = "no ability on the quality scale is reckoned to do so"
+        if theta is not None:
+            than = difficulty.extrapolated(theta)
+            note = "" if than is None else f"extrapolated: a model at this bar is {than}"
+        return kind, MinSuccess(p=p, kind=kind.kind, difficulty=task, theta_from=theta, note=note)
+
+    def _read(self, text: str) -> tuple[tuple[TaskKind, ...], str, str]:
+        """The plausible kinds, the likeliest first, and how they were read: before and after whose bar is used."""
         reading = _reader().read(text)
-        plausible = [self._kinds[name] for name in reading.plausible]
+        plausible = tuple(self._kinds[name] for name in reading.plausible)
         if not reading.known:
             row = self._kinds[GENERAL_KIND]
-            bar = max([row, *plausible], key=lambda each: each.min_tier)
-            return row, bar, f"no known word in the text, taken as {row.kind}; unsure: declare task_type to be sure"
-        row, bar = plausible[0], max(plausible, key=lambda each: each.min_tier)
+            why = f"no known word in the text, taken as {row.kind}; unsure"
+            return (row, *plausible), why, ": declare task_type to be sure"
+        row = plausible[0]
         words = f" ({', '.join(f'“{word}”' for word in reading.words)})" if reading.words else ""
         why = f"read from the wording{words}, {reading.probabilities[row.kind]:.0%} likely"
         others = [f"{other.kind} ({reading.probabilities[other.kind]:.0%})" for other in plausible[1:]]
         if others:
             more = "fits as well" if len(others) == 1 else "fit as well"
-            higher = "" if bar.min_tier == row.min_tier else f", so the higher bar, that of {bar.kind}, is used"
-            why += f"; unsure: {', '.join(others)} {more}{higher}"
+            why += f"; unsure: {', '.join(others)} {more}"
         elif not reading.sure:
             why += "; unsure: declare task_type to be sure"
-        if reading.guarded:
-            why += "; what speaks to the router or repeats itself is left out, and can only raise the bar"
-        return row, bar, why
+        guarded = "; what speaks to the router or repeats itself is left out, and can only raise the bar"
+        return plausible, why, guarded if reading.guarded else ""
 
 
 @functools.cache
 def _reader() -> Reader:
     """Loaded at the first text to read: a server that is asked about declared kinds never needs it."""
     return Reader(read_weights(weights_file()))
+
+
+@functools.cache
+def _shipped() -> Difficulty:
+    """The difficulties that come with the data. Raises EcoRouteError where the file is broken."""
+    return Difficulty.parse((weights_file().parent / "routing_difficulty.json").read_text("utf-8"))
 
 
 def _check_text(text: str) -> None:
@@ -210,3 +306,14 @@ def _check_range(name: str, value: int | None, low: int, high: int) -> None:
     if value is not None and not low <= value <= high:
         number = str(value) if -(10**12) < value < 10**12 else "a number of that size"
         raise EcoRouteError(f"{name} must lie between {low:,} and {high:,}, not {number}")
+
+
+def _check_success(p: float | None, min_tier: int | None) -> None:
+    if p is None:
+        return
+    if not 0 < p < 1:
+        raise EcoRouteError(
+            f"min_success must lie between 0 and 1, both excluded, not {float(p):g}: it is a probability, such as 0.8"
+        )
+    if min_tier is not None:
+        raise EcoRouteError("min_tier and min_success are two forms of the same bar: leave out one of them")

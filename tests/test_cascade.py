@@ -9,7 +9,7 @@ import pytest
 
 from ecoroute_mcp import cascade, render
 from ecoroute_mcp.catalogue import Catalogue
-from ecoroute_mcp.difficulty import VERSION, Difficulty
+from ecoroute_mcp.difficulty import VERSION, Difficulty, Predicted
 from ecoroute_mcp.ranking import Request, Router
 from tests.test_ranking import a_model, placed, small  # noqa: F401  a fixture
 
@@ -29,6 +29,7 @@ DOCUMENT = {
     "texts": {},
 }
 SURE = Difficulty(DOCUMENT)
+TASK = Predicted(0.0, 0.0, False)
 
 
 def chance(theta: float) -> float:
@@ -52,7 +53,7 @@ def test_the_first_try_that_takes_least_is_found_by_hand(three: Router) -> None:
     grams = [0.0] * len(choices.all)
     grams[lean], grams[middling], grams[able] = 2.0, 5.0, 20.0
     # Lean first: 2 + 0.731 x 20 = 16.6; middling first: 5 + 0.450 x 20 = 14.0.
-    found = cascade.find(SURE, choices, [lean, middling, able], able, grams, "generate", "x")
+    found = cascade.find(SURE, choices, [lean, middling, able], able, grams, TASK)
     assert found is not None
     assert found.index == middling
     assert found.p_first == pytest.approx(chance(0.2), rel=1e-9)
@@ -61,10 +62,10 @@ def test_the_first_try_that_takes_least_is_found_by_hand(three: Router) -> None:
     assert (
         found.note == "the chances are extrapolated: able is abler than all 3 models whose outcomes set these chances"
     )
-    found = cascade.find(SURE, choices, [lean, middling], middling, grams, "generate", "x")
+    found = cascade.find(SURE, choices, [lean, middling], middling, grams, TASK)
     assert found is None
     grams[middling] = 20.0
-    found = cascade.find(SURE, choices, [lean, middling], middling, grams, "generate", "x")
+    found = cascade.find(SURE, choices, [lean, middling], middling, grams, TASK)
     assert found is not None
     assert found.index == lean
     assert found.note == ""
@@ -76,9 +77,9 @@ def test_what_saves_little_is_not_offered(three: Router) -> None:
     grams = [0.0] * len(choices.all)
     grams[able] = 20.0
     grams[lean] = 20.0 * (cascade.LARGEST_SHARE - (1 - chance(-1.0))) + 0.001
-    assert cascade.find(SURE, choices, [lean, able], able, grams, "generate", "x") is None
+    assert cascade.find(SURE, choices, [lean, able], able, grams, TASK) is None
     grams[lean] -= 0.002
-    assert cascade.find(SURE, choices, [lean, able], able, grams, "generate", "x") is not None
+    assert cascade.find(SURE, choices, [lean, able], able, grams, TASK) is not None
 
 
 def test_a_note_names_each_model_that_lies_outside(three: Router) -> None:
@@ -88,24 +89,18 @@ def test_a_note_names_each_model_that_lies_outside(three: Router) -> None:
     grams[lean], grams[able] = 1.0, 20.0
     between = replace(SURE.link, theta_from=-0.5, theta_to=0.5)
     apart = Difficulty({**DOCUMENT, "link": asdict(between)})
-    found = cascade.find(apart, choices, [lean, able], able, grams, "generate", "x")
+    found = cascade.find(apart, choices, [lean, able], able, grams, TASK)
     assert found is not None
     assert found.note == (
         "the chances are extrapolated: lean is weaker than all 3 models whose outcomes set these chances, "
         "able is abler than all 3 models whose outcomes set these chances"
     )
     above = Difficulty({**DOCUMENT, "link": asdict(replace(SURE.link, theta_from=-3.0, theta_to=-2.0))})
-    found = cascade.find(above, choices, [lean, able], able, grams, "generate", "x")
+    found = cascade.find(above, choices, [lean, able], able, grams, TASK)
     assert found is not None
     assert found.note == (
         "the chances are extrapolated: lean and able are abler than all 3 models whose outcomes set these chances"
     )
-
-
-def test_a_kind_without_outcomes_has_none(three: Router) -> None:
-    choices = three._choices
-    everything = list(range(len(choices.all)))
-    assert cascade.find(SURE, choices, everything, 0, [1.0] * len(everything), "review", "x") is None
 
 
 def test_an_answer_explains_its_cascade_and_adds_up(router: Router) -> None:

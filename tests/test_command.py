@@ -61,6 +61,23 @@ def test_a_file_of_tasks_gives_a_result_a_line(tmp_path: Path) -> None:
     assert ecoroute("recommend", "--jsonl", "-", stdin='"fix the bug"\n').returncode == 0
 
 
+def test_the_bar_can_be_a_probability_of_success(tmp_path: Path) -> None:
+    asked = ("recommend", "reverse a linked list", "--task-type", "generate", "--min-success", "0.8")
+    done = ecoroute(*asked, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    answer = json.loads(done.stdout)
+    assert answer["demand"]["requirement"]["min_success"]["p"] == 0.8
+    assert answer["recommended"]["ability"]["p_success"]["value"] >= 0.8
+    assert "has to succeed in at least 80 % of such tasks" in ecoroute(*asked).stdout
+    # A line of tasks that says its own bar, in either form, has no use for the command's.
+    tasks = tmp_path / "tasks.jsonl"
+    tasks.write_text('"reverse it"\n{"task": "reverse it", "min_tier": 3}\n', "utf-8")
+    lines = ecoroute("recommend", "--jsonl", str(tasks), "--task-type", "generate", "--min-success", "0.7").stdout
+    bars = [json.loads(line)["demand"]["requirement"] for line in lines.splitlines()]
+    assert [bar["min_tier"] for bar in bars] == [None, 3]
+    assert [bar["min_success"] and bar["min_success"]["p"] for bar in bars] == [0.7, None]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -70,6 +87,9 @@ def test_a_file_of_tasks_gives_a_result_a_line(tmp_path: Path) -> None:
         (("recommend", TASK, "--current-model", "claude-sonet-4-5"), "claude-sonnet-4-5"),
         (("recommend", TASK, "--task-type", "debugging"), "closest: debug"),
         (("recommend", "--jsonl", "/nowhere/tasks.jsonl"), "cannot read /nowhere/tasks.jsonl"),
+        (("recommend", TASK, "--min-success", "0.8"), "none for tasks of the kind debug, only for generate"),
+        (("recommend", TASK, "--min-success", "0.8", "--min-tier", "5"), "leave out one of them"),
+        (("rank", "--min-success", "80"), "min_success must lie between 0 and 1, both excluded, not 80"),
         (("rank", "--limit", "0"), "limit must lie between 1 and 500"),
         (("models", "no-such-model"), "no model contains 'no-such-model'"),
         (("refresh", "--data", "/nowhere"), "there is no folder /nowhere"),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ecoroute_mcp.difficulty import Difficulty, Predicted
+from ecoroute_mcp.difficulty import FARTHEST, Difficulty, Predicted
 from ecoroute_mcp.sci import EcoRouteError
 from ecoroute_mcp.wording import read
 
@@ -48,6 +51,11 @@ def document(**changed: Any) -> dict[str, Any]:
     }
 
 
+@functools.cache
+def shipped() -> Difficulty:
+    return Difficulty.parse(SHIPPED.read_text(encoding="utf-8"))
+
+
 def logistic(value: float) -> float:
     return 1 / (1 + math.exp(-value))
 
@@ -79,7 +87,10 @@ def test_the_text_can_be_kept_from_lowering_the_bar() -> None:
     assert lowered.mean == pytest.approx(0.5 - 1 / 31)
     assert easy.predict("generate", "hard", never_easier=True) == Predicted(0.5, 2.0, False)
     raised = Difficulty(document())
-    assert raised.predict("generate", "hard", never_easier=True) == raised.predict("generate", "hard")
+    plain = raised.predict("generate", "hard")
+    assert plain is not None
+    # The kind's spread stays: a narrower one alone would make success likelier for an able model.
+    assert raised.predict("generate", "hard", never_easier=True) == Predicted(plain.mean, 2.0, True)
 
 
 def test_success_is_logistic_in_ability_less_difficulty() -> None:
@@ -125,6 +136,68 @@ def test_a_model_may_lie_off_the_link_and_further_off_outside_it() -> None:
     assert difficulty.extrapolated(-1.01) == "weaker than all 4 models whose outcomes set these chances"
 
 
+def test_the_edge_is_where_success_is_as_likely_as_asked() -> None:
+    difficulty = Difficulty(document())
+    # Ability 1 + 2 θ against a difficulty of 1: the odds are exp(2 θ).
+    for p in (0.5, 0.8, 0.05):
+        assert difficulty.edge(p, Predicted(1.0, 0.0, False)) == pytest.approx(math.log(p / (1 - p)) / 2, abs=2e-9)
+    # The further from the link's models the larger its doubt: the odds never exceed exp(2 / sqrt(π / 8 × 0.81 / 2)).
+    doubtful = Difficulty(document(link={**LINK, "residual_sd": 0.9}))
+    most = logistic(2 / math.sqrt(math.pi / 8 * 0.81 / 2))
+    easy = Predicted(1.0, 0.0, False)
+    assert 0.99 < most < 0.994
+    assert doubtful.edge(most, easy) is None
+    assert doubtful.edge(0.98, easy) is not None
+    assert doubtful.edge(1 - most, easy) == -FARTHEST
+
+
+TASKS = (
+    None,
+    "write a function that finds the longest palindromic substring",
+    "You are given two integers a and b. Return the sum of the two digits.",
+    "You are given a tree with N vertices. Process Q queries; count the paths of length at most K modulo 998244353.",
+)
+
+
+@given(
+    p=st.floats(0.001, 0.999), theta=st.floats(-5, 5).map(lambda theta: round(theta, 3)), text=st.sampled_from(TASKS)
+)
+def test_a_model_lies_above_the_edge_if_and_only_if_it_succeeds_so_often(
+    p: float, theta: float, text: str | None
+) -> None:
+    difficulty = shipped()
+    task = difficulty.predict("generate", text, never_easier=True)
+    assert task is not None
+    edge = difficulty.edge(p, task)
+    assert (edge is not None and theta >= edge) == (difficulty.p_success(theta, task) >= p)
+
+
+@given(one=st.floats(0.001, 0.999), other=st.floats(0.001, 0.999), text=st.sampled_from(TASKS))
+def test_a_higher_probability_has_a_higher_edge_and_no_text_a_lower_one(
+    one: float, other: float, text: str | None
+) -> None:
+    difficulty = shipped()
+    kind, task = difficulty.predict("generate"), difficulty.predict("generate", text, never_easier=True)
+    assert kind is not None
+    assert task is not None
+    low, high = (_placed(difficulty.edge(p, task)) for p in sorted((one, other)))
+    assert low <= high
+    assert _placed(difficulty.edge(one, kind)) <= _placed(difficulty.edge(one, task))
+
+
+def _placed(edge: float | None) -> float:
+    return math.inf if edge is None else edge
+
+
+@pytest.mark.parametrize("text", TASKS)
+def test_abler_models_are_likelier_to_succeed_over_the_whole_scale(text: str | None) -> None:
+    difficulty = shipped()
+    task = difficulty.predict("generate", text, never_easier=True)
+    assert task is not None
+    chances = [difficulty.p_success(FARTHEST * step / 400, task) for step in range(-400, 401)]
+    assert chances == sorted(chances)
+
+
 def test_a_cascade_costs_the_retry_and_meets_the_same_difficulty_twice() -> None:
     difficulty = Difficulty(document())
     small, large = (0.0, 1.0), (1.0, 10.0)
@@ -162,7 +235,7 @@ def test_the_file_must_be_json() -> None:
 
 
 def test_only_what_was_run_and_near_the_models_of_the_link_has_a_difficulty() -> None:
-    difficulty = Difficulty.parse(SHIPPED.read_text(encoding="utf-8"))
+    difficulty = shipped()
     assert difficulty.kinds == ("generate",)
     assert difficulty.link.models == 11
     assert (difficulty.link.theta_from, difficulty.link.theta_to) == (-2.53, -0.43)
@@ -172,7 +245,7 @@ def test_only_what_was_run_and_near_the_models_of_the_link_has_a_difficulty() ->
 
 def test_the_shipped_coefficients_are_small_and_order_tasks_as_people_would() -> None:
     assert SHIPPED.stat().st_size < 300_000
-    difficulty = Difficulty.parse(SHIPPED.read_text(encoding="utf-8"))
+    difficulty = shipped()
     easy = difficulty.predict("generate", "You are given two integers a and b. Return the sum of the two digits.")
     hard = difficulty.predict(
         "generate",

@@ -205,6 +205,11 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("score_task", {"task": "fix it", "output_tokens": "many"}, "output_tokens"),
     ("score_task", {"task": "fix it", "min_tier": 0}, "min_tier"),
     ("score_task", {"task": "fix it", "min_tier": 11}, "min_tier"),
+    ("score_task", {"task": "fix it", "min_success": 80}, "min_success must lie between 0 and 1"),
+    ("score_task", {"task": "fix it", "min_success": "0.8"}, "min_success"),
+    ("score_task", {"task": "fix it", "min_success": True}, "min_success"),
+    ("score_task", {"task": "fix it", "min_success": 0.8, "min_tier": 5}, "leave out one of them"),
+    ("score_task", {"task": "fix it", "min_success": 0.8, "task_type": "debug"}, "only for generate"),
     ("score_task", {"task": "fix it", "max_cost_usd": -0.5}, "max_cost_usd"),
     ("score_task", {"task": "fix it", "candidates": []}, "candidates"),
     ("score_task", {"task": "fix it", "task_type": "debugg"}, "debug"),
@@ -215,6 +220,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("score_task", {"task": "fix it", "candidates": ["claude-sonet-4.5"]}, "claude-sonnet-4"),
     ("get_model_rankings", {"region": "Polnd"}, "pol"),
     ("get_model_rankings", {"task_type": "autocomplet"}, "autocomplete"),
+    ("get_model_rankings", {"task_type": "review", "min_success": 0.5}, "only for generate"),
+    ("get_model_rankings", {"min_tier": 3, "min_success": 0.5}, "leave out one of them"),
     ("get_model_rankings", {"limit": 0}, "limit"),
     ("get_model_rankings", {"limit": -3}, "limit"),
     ("get_model_rankings", {"limit": 2.5}, "limit"),
@@ -239,6 +246,13 @@ def test_not_a_number_is_no_price(stdio_server: StdioPeer) -> None:
         reply = ask(stdio_server, "score_task", f'{{"task":"fix it","max_cost_usd":{value}}}')
         assert reply["result"]["isError"], value
         assert "max_cost_usd" in text_of(reply["result"])
+
+
+def test_no_strange_number_is_a_probability(stdio_server: StdioPeer) -> None:
+    for value in ("NaN", "Infinity", "-Infinity", "1e999", "9" * 400, "-1e-320", "0", "1", "1e-400"):
+        reply = ask(stdio_server, "get_model_rankings", f'{{"min_success":{value}}}')
+        assert reply["result"]["isError"], value
+        assert "min_success" in text_of(reply["result"])
 
 
 @pytest.mark.parametrize("surrogate", [r"\ud800", r"\uDFFF", r"\udc00\ud800", "\ud800"])

@@ -51,10 +51,11 @@ TOOLS = {
         "region",
         "candidates",
         "min_tier",
+        "min_success",
         "max_cost_usd",
         "open_weights_only",
     },
-    "get_model_rankings": {"task_type", "region", "limit", "sort_by", "provider"},
+    "get_model_rankings": {"task_type", "region", "limit", "sort_by", "provider", "min_tier", "min_success"},
     "health_check": set(),
 }
 
@@ -173,6 +174,24 @@ async def test_score_task_takes_every_argument(client: Client) -> None:
     assert structured["current"]["model"] in text
     saved = structured["saving_g"]
     assert saved["low"] <= saved["mid"] <= saved["high"]
+
+
+@pytest.mark.anyio
+async def test_a_probability_is_the_bar_in_place_of_a_tier(client: Client) -> None:
+    structured, text = await answer(
+        client, "score_task", task="reverse a linked list", task_type="generate", region="SWE", min_success=0.8
+    )
+    requirement = structured["demand"]["requirement"]
+    assert (requirement["min_tier"], requirement["min_success"]["p"]) == (None, 0.8)
+    assert requirement["why"].startswith("asked for: succeeds in at least 80 % of such tasks")
+    best = structured["recommended"]["ability"]
+    assert best["p_success"]["value"] >= 0.8
+    assert best["theta"] >= requirement["min_success"]["theta_from"]
+    assert set(best["p_success"]["sources"]) <= set(structured["sources"])
+    assert "has to succeed in at least 80 % of such tasks with 90 % certainty, as asked" in text
+    league, text = await answer(client, "get_model_rankings", min_success=0.8, limit=3)
+    assert all(row["adequate"] and row["ability"]["p_success"]["value"] >= 0.8 for row in league["rows"])
+    assert "success in at least 80 % of such tasks needed" in text
 
 
 @pytest.mark.anyio

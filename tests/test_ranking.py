@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import math
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import pytest
 
+from ecoroute_mcp import render
 from ecoroute_mcp.catalogue import Catalogue, Grid, Model, Provider, Quality
 from ecoroute_mcp.ranking import (
     Defaults,
@@ -22,6 +24,7 @@ from ecoroute_mcp.ranking import (
 )
 from ecoroute_mcp.sci import EcoRouteError, Estimate
 
+CODE = "write a function that finds the longest palindromic substring"
 TASK = "fix the failing pytest in our payment module"
 
 
@@ -400,6 +403,9 @@ def test_no_untested_model_is_ranked_or_given_a_tier(router: Router) -> None:
         lambda router: router.recommend(Request(task=TASK, region="FRA", current_model="claude-opus-4-5")),
         lambda router: router.recommend(Request(task=TASK, context_tokens=10, output_tokens=10, min_tier=3)),
         lambda router: router.rankings(RankingsRequest(task_type="review", limit=30)),
+        lambda router: router.recommend(
+            Request(task=CODE, task_type="generate", min_success=0.8, current_model="claude-opus-4-5")
+        ),
     ],
 )
 def test_every_number_of_an_answer_has_a_basis_and_sources_that_the_answer_carries(
@@ -411,6 +417,95 @@ def test_every_number_of_an_answer_has_a_basis_and_sources_that_the_answer_carri
     assert all(source.url and source.retrieved_on for source in answer.sources.values())
     figures = len(list(_figures(answer)))
     assert figures > 20
+
+
+@pytest.fixture(scope="module")
+def sure(catalogue: Catalogue) -> Router:
+    """All the models, as if their abilities were known all but exactly."""
+    return Router(replace(catalogue, quality=tuple(replace(row, theta_se=1e-12) for row in catalogue.quality)))
+
+
+@pytest.mark.parametrize("p", [0.05, 0.5, 0.8, 0.9, 0.95])
+def test_a_model_is_adequate_if_and_only_if_it_succeeds_so_often(sure: Router, p: float) -> None:
+    difficulty = sure.tasks.difficulty
+    task = difficulty.predict("generate")
+    assert task is not None
+    everyone = sure.rankings(RankingsRequest(task_type="generate", limit=500)).rows
+    asked = sure.rankings(RankingsRequest(task_type="generate", min_success=p, limit=500))
+    able = {row.model for row in sure.catalogue.quality if difficulty.p_success(row.theta, task) >= p} & {
+        row.model for row in everyone
+    }
+    assert {row.model for row in asked.rows} == able
+    assert 0 < len(able) <= len(everyone)
+    for row in asked.rows:
+        assert row.ability is not None
+        assert row.ability.p_success is not None
+        assert row.ability.p_success.value == difficulty.p_success(row.ability.theta, task) >= p
+        assert row.adequate
+    left = sum(group.count for group in asked.excluded if group.reason.startswith("less than"))
+    assert left == len(everyone) - len(able)
+
+
+def test_a_higher_probability_leaves_no_model_that_a_lower_one_left_out(router: Router) -> None:
+    def adequate(p: float) -> set[str]:
+        asked = RankingsRequest(task_type="generate", min_success=p, limit=500)
+        return {row.model for row in router.rankings(asked).rows}
+
+    sets = [adequate(p) for p in (0.01, 0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.99)]
+    assert all(higher <= lower for lower, higher in itertools.pairwise(sets))
+    assert len({len(each) for each in sets}) > 6
+
+
+def test_when_no_model_succeeds_so_often_the_best_chance_is_named_and_can_be_asked_for(over: Router) -> None:
+    request = Request(task=CODE, task_type="generate", min_success=0.98)
+    answer = over.recommend(request)
+    assert answer.recommended is None
+    assert answer.cascade is None
+    # Large: θ 1.9 ± 0.1, of which 1.2816 standard errors are taken.
+    task = over.tasks.difficulty.predict("generate", CODE, never_easier=True)
+    assert task is not None
+    least = math.floor(1000 * over.tasks.difficulty.p_success(1.9 - 0.1 * 1.2815515655446004, task)) / 10
+    assert answer.verdict == (
+        "No model is sure enough to succeed in at least 98 % of such tasks. The best chance that passes the other "
+        f"conditions is that of large, at least {least} % with 90% certainty: lower min_success, or allow more models."
+    )
+    assert "3 less than 90% sure to succeed in at least 98 % of such tasks" in render.recommendation(answer)
+    assert _chosen(over.recommend(replace(request, min_success=least / 100))).model == "large"
+    assert over.recommend(replace(request, min_success=(least + 0.1) / 100)).recommended is None
+
+
+def test_a_chance_that_no_ability_gives_is_still_answered(over: Router) -> None:
+    answer = over.recommend(Request(task=CODE, task_type="generate", min_success=0.99999, current_model="large"))
+    assert answer.demand.requirement.min_success is not None
+    assert answer.demand.requirement.min_success.theta_from is None
+    assert answer.recommended is None
+    assert "that of large" in answer.verdict
+    assert answer.current is not None
+    assert answer.current.ability is not None
+    assert answer.current.ability.p_adequate == 0.0
+    assert "no ability on the quality scale is reckoned to do so" in render.recommendation(answer)
+
+
+def test_what_outcomes_do_not_reach_to_is_said_once(over: Router) -> None:
+    asked = Request(task=CODE, task_type="generate", min_success=0.9, current_model="tiny")
+    high = over.recommend(asked)
+    assert "extrapolated: a model at this bar is abler than all 11 models" in high.demand.requirement.why
+    assert _chosen(high).notes == ()
+    assert "tiny is 0.0% sure to succeed in at least 90 % of such tasks; " in high.verdict
+    low = over.recommend(replace(asked, min_success=0.5, candidates=("small",)))
+    assert "extrapolated" not in low.demand.requirement.why
+    said = "its chance of success is extrapolated: it is abler than all 11 models whose outcomes set these chances"
+    assert _chosen(low).notes == (said,)
+    assert f"- Note: {said}" in render.recommendation(low)
+
+
+def test_the_cascade_and_the_bar_reckon_with_one_difficulty(router: Router) -> None:
+    answer = router.recommend(Request(task=CODE, task_type="generate", min_success=0.9, region="SWE"))
+    best, tried = _chosen(answer), answer.cascade
+    assert best.ability is not None
+    assert tried is not None
+    assert tried.p_alone == best.ability.p_success
+    assert 0.9 <= tried.p_alone.value <= tried.p_success.value
 
 
 def _untraced(value: Any, path: str, sources: Any, traced: bool = False) -> Any:
