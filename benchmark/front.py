@@ -158,7 +158,7 @@ def fronts(
             left_out += without
             grounds: defaultdict[Ground, list[list[Point]]] = defaultdict(list)
             for occasions in points.values():
-                better = _best_of(occasions)
+                better = best_of(occasions)
                 grounds[better[0].ground].append(better)
                 left_out += [
                     LeftOut(row=point.row, device=name, reason=f"{OUTDONE}: {'; '.join(point.row.gates_failed)}")
@@ -192,8 +192,9 @@ def trusted(row: Measured) -> bool:
     return all(THROTTLED in gate for gate in row.gates_failed)
 
 
-def _best_of(occasions: list[Point]) -> list[Point]:
-    """Those without a failed gate, or else those that only throttled, or else all."""
+def best_of(occasions: list[Point]) -> list[Point]:
+    """The occasions of a configuration that its figures are the mean of: those without a failed gate, or else those
+    that only throttled, or else all."""
     clean = [point for point in occasions if not point.row.gates_failed]
     return clean or [point for point in occasions if trusted(point.row)] or occasions
 

@@ -120,7 +120,8 @@ class Tally:
 
 
 class FrontSoFar:
-    """The front of what was measured. Occasions of one configuration are one point, their mean.
+    """The front of what was measured. Occasions of one configuration are one point, the mean of the best of them, as
+    in :mod:`benchmark.front`.
 
     ``point`` gives the figures of a row on ``axes``, or raises NoFigure for one that does not compare with the others.
     A row that failed a gate other than those of throttling is not to be trusted, and is left out. The study takes its
@@ -152,11 +153,12 @@ class FrontSoFar:
         return True
 
     def _refresh(self) -> None:
+        from benchmark.front import best_of
         from benchmark.objectives import over_occasions
         from benchmark.pareto import Front
 
         self._front = Front(len(self.axes))
-        self.points = [over_occasions(group) for group in self._groups.values()]
+        self.points = [over_occasions(best_of(group)) for group in self._groups.values()]
         for point in self.points:
             self._front.add(point.costs, point.sds)
 

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,11 +22,12 @@ from benchmark import front, plan, search, sweep, workbench_report
 from benchmark.__main__ import main
 from benchmark.bench import NotStarted, ProcessBench
 from benchmark.interruption import Interruption
-from benchmark.objectives import SCORE, SPEED, Axis, Ground, NoFigure, Point
+from benchmark.objectives import SCORE, SPEED, Axis, Ground, NoFigure, Objectives, Point, published
 from benchmark.search import Search
 from benchmark.trial import Log, Measured, Rejected, TrialConfig, dump, read
 from benchmark.workbench import IN_A_ROW, FrontSoFar, Lap, Limits, Tally, Workbench, until_s
 from benchmark.workbench_report import Laps, Screen, summary
+from ecoroute_mcp import refresh
 from ecoroute_mcp.sci import EcoRouteError
 from tests.benchmark import scripted_child
 from tests.benchmark.test_results_branch import git
@@ -184,11 +185,42 @@ def test_the_front_takes_occasions_together_and_leaves_out_what_does_not_compare
     throttled = replace(measured(config("c", 1)), gates_failed=("decode power cap throttling for 3.0 s",))
     untrusted = replace(measured(config("d", 1)), gates_failed=("decode energy CV 4.0% > 3%",))
     assert [found.add(row) for row in (throttled, untrusted, measured(config("z", UNCOMPARED)))] == [True, False, False]
-    again = measured(replace(config("c", 1), occasion=2))
-    assert found.add(again)
+    clean, third = (measured(replace(config("c", 1), occasion=occasion)) for occasion in (2, 3))
+    (joined,) = (each for each in found.points if each.row.config.model == "c")
+    assert (joined.row, joined.sds) == (throttled, (0.0, 0.001))  # as long as there is no better one
+    assert found.add(clean)
     assert len(found.points) == 4
-    (joined,) = [each for each in found.points if each.row == again]
+    (joined,) = (each for each in found.points if each.row.config.model == "c")
+    assert (joined.row, joined.sds) == (clean, (0.0, 0.001))
+    assert found.add(third)
+    (joined,) = (each for each in found.points if each.row.config.model == "c")
+    assert joined.row == third
     assert joined.sds[1] == pytest.approx(0.001 / 2**0.5)
+
+
+def test_the_front_of_a_search_is_the_one_that_its_rows_print() -> None:
+    """On the shipped measurements, where one configuration throttled on one of its occasions and not on another."""
+    data = refresh.packaged_data()
+    rows = [row for rows in front.read([data / "measurements"]) for row in rows.measured]
+    catalogue, scores = refresh.read(data), published(data)
+    printed = front.fronts(rows, catalogue, scores=scores, usual=rows, quality="published", device="H100")
+    (whole,) = printed.fronts
+    objectives = Objectives(
+        catalogue, zone=front.ZONE, quality="published", noise=whole.noise,
+        scores={model: score.score for model, score in scores.items()},
+    )  # fmt: skip
+    live = FrontSoFar(objectives.point, whole.axes)
+    for row in sorted(rows, key=lambda row: (row.started_at, row.config.occasion)):
+        if row.machine.name == whole.ground.device:
+            live.add(row)
+
+    def figures(points: Iterable[Point]) -> dict[str, tuple[tuple[float, ...], tuple[float, ...]]]:
+        return {point.row.config.subject: (point.values, point.sds) for point in points}
+
+    standings = whole.standings
+    assert figures(live.points) == figures(each.point for each in standings if each.judges)
+    assert figures(live.front) == figures(each.point for each in standings if each.on_front and each.judges)
+    assert figures(live.within_noise) == figures(each.point for each in standings if each.within_noise and each.judges)
 
 
 # -- the loop
