@@ -29,6 +29,7 @@ EPILOG = """examples:
   ecoroute recommend "fix the failing pytest in our payment module" --region SWE
   ecoroute recommend "explain this query plan" --context-tokens 6000 --current-model claude-sonnet-4-5 --json
   ecoroute rank --task-type refactor --open-weights-only --limit 5
+  ecoroute recommend "write a parser for cron lines" --min-success 0.9
   ecoroute setup zed                add EcoRoute to Zed (or claude-code, vscode, cursor, codex), after showing how
   ecoroute mcp                      serve the editor over stdio (what Zed, Claude Code, VS Code and Cursor start)
 
