@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from benchmark import plan
+from benchmark.objectives import Score
 from benchmark.pareto import Front
 from benchmark.trial import TrialConfig
 from ecoroute_mcp.catalogue import ANY_DEVICE, Catalogue, Device, EnergyLaw
@@ -17,7 +18,7 @@ from ecoroute_mcp.energy import Deployment, predict
 
 
 def fronts(
-    configs: Sequence[TrialConfig], device_name: str, catalogue: Catalogue, scores: Mapping[str, float]
+    configs: Sequence[TrialConfig], device_name: str, catalogue: Catalogue, scores: Mapping[str, Score]
 ) -> list[int] | None:
     """The front of each configuration, from 0; None where the law knows nothing of the device, or of the size of
     what one of them loads."""
@@ -34,7 +35,7 @@ def fronts(
     for config, each in zip(configs, joules, strict=True):
         if each is None:
             return None
-        front.add((each, -scores[config.model] if rated else 0.0), (0.0, 0.0))
+        front.add((each, -scores[config.model].score if rated else 0.0), (0.0, 0.0))
     return [int(rank) for rank in front.ranks]
 
 

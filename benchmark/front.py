@@ -144,7 +144,6 @@ def fronts(
     if not chosen:
         raise EcoRouteError(f"no row is of a device named {device!r}: there are {', '.join(sorted(by_device))}")
     grid = Zones(catalogue.grids, catalogue.zone_aliases).resolve(zone)
-    plain = {model: score.score for model, score in scores.items()}
     found: list[DeviceFront] = []
     for name in chosen:
         rows = sorted(by_device[name], key=lambda row: (row.started_at, row.config.occasion))
@@ -152,7 +151,7 @@ def fronts(
         rows = [row for row in rows if lengths in (None, (row.config.prompt_tokens, row.config.generated_tokens))]
         metered = any(row.decode.j_per_token is not None for row in rows)
         for kind in KINDS:
-            objectives = Objectives(catalogue, zone=zone, quality=kind, noise=noise, scores=plain)
+            objectives = Objectives(catalogue, zone=zone, quality=kind, noise=noise, scores=scores)
             own = [row for row in rows if kind == (_kind(row) if quality == "auto" else quality)]
             points, without = _points(own, objectives, metered=metered)
             left_out += without

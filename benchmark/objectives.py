@@ -7,10 +7,10 @@
   in the first and not in the second.
 * **Speed**: generated tokens per second of all sequences together, reading the prompts included. More is better.
 
-Two configurations are compared only on one kind of device, one quality scale and one text (:class:`Ground`). The doubt
-of a figure is a standard deviation: of the repeats' mean, and of one occasion against another, which is the larger
-(:class:`Noise`). What is the same for all of them, such as the zone's intensity, is in the interval of the grams and
-not in the doubt of a comparison.
+Two configurations are compared only on one kind of device, and by one benchmark or one text (:class:`Ground`). The
+doubt of a figure is a standard deviation: of the repeats' mean, and of one occasion against another, which is the
+larger (:class:`Noise`). What is the same for all of them, such as the zone's intensity, is in the interval of the grams
+and not in the doubt of a comparison.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ SCORE = Axis("quality", "score", lower_is_better=False, ratio=False)
 
 @dataclass(frozen=True, kw_only=True)
 class Ground:
-    """What has to be the same for two points to be compared."""
+    """What has to be the same for two points to be compared. ``quality``: the text that bits per byte are of, or the
+    scale of published scores."""
 
     device: str
     quality: str
@@ -152,7 +153,8 @@ def _of_differences(logs: Sequence[float]) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """A published score of a model's released weights. ``source`` is a row of data/sources.csv."""
+    """A published score of a model's released weights. ``setting``: the words before its first comma tell settings
+    apart. ``source`` is a row of data/sources.csv."""
 
     model: str
     benchmark: str
@@ -161,10 +163,15 @@ class Score:
     evaluator: str
     source: str
 
+    @property
+    def scale(self) -> str:
+        """The benchmark in its setting, such as MMLU 0-shot CoT: scores of one scale compare, and no others."""
+        return f"{self.benchmark} {self.setting.partition(',')[0]}".strip()
+
 
 def published(data: Path) -> dict[str, Score]:
-    """The scores of data/shape_quality.csv by model, of one benchmark in one setting (the words of ``setting`` before
-    its first comma): the benchmark and the setting that score most of the models.
+    """The scores of data/shape_quality.csv by model, all of one scale: the benchmark and the setting that score most of
+    the models.
 
     Raises EcoRouteError for a file that cannot be read so: no number, a model scored twice, or two benchmarks or
     settings that score equally many."""
@@ -174,8 +181,8 @@ def published(data: Path) -> dict[str, Score]:
         rows = TypeAdapter(list[Score]).validate_python(list(csv.DictReader(lines)), extra="forbid")
     except (OSError, ValidationError) as error:
         raise EcoRouteError(f"{path} is no table of published scores: {error}") from error
-    grounds = Counter((row.benchmark, row.setting.partition(",")[0]) for row in rows)
-    most = [" ".join(ground).strip() for ground, count in grounds.items() if count == max(grounds.values())]
+    scales = Counter(row.scale for row in rows)
+    most = [scale for scale, count in scales.items() if count == max(scales.values())]
     if len(most) != 1:
         raise EcoRouteError(
             f"{path}: scores of different benchmarks or settings cannot share an axis, and "
@@ -183,17 +190,12 @@ def published(data: Path) -> dict[str, Score]:
         )
     found: dict[str, Score] = {}
     for row in rows:
-        if f"{row.benchmark} {row.setting.partition(',')[0]}".strip() != most[0]:
+        if row.scale != most[0]:
             continue
         if row.model in found or not math.isfinite(row.score):
             raise EcoRouteError(f"{path}: {row.model} needs one finite score of {row.benchmark}")
         found[row.model] = row
     return found
-
-
-def published_scores(data: Path) -> dict[str, float]:
-    """The numbers of :func:`published`, as :class:`Objectives` takes them."""
-    return {model: score.score for model, score in published(data).items()}
 
 
 def over_occasions(points: Sequence[Point]) -> Point:
@@ -230,14 +232,18 @@ class Objectives:
     """Rows to points, at one zone and by one kind of quality."""
 
     def __init__(
-        self, catalogue: Catalogue, *, zone: str, quality: QualityKind, noise: Noise, scores: Mapping[str, float]
+        self, catalogue: Catalogue, *, zone: str, quality: QualityKind, noise: Noise, scores: Mapping[str, Score]
     ) -> None:
         """``scores`` are published scores by the model's name in a configuration. Raises EcoRouteError for a zone that
-        is not known."""
+        is not known, and for scores of several scales."""
         self.zone: Grid = Zones(catalogue.grids, catalogue.zone_aliases).resolve(zone)
         self.quality: QualityKind = quality
         self.noise = noise
-        self._scores = scores
+        scales = sorted({score.scale for score in scores.values()})
+        if len(scales) > 1:
+            raise EcoRouteError(f"scores of {' and '.join(scales)} cannot share an axis: give those of one")
+        self._published = " ".join(("published", *scales))
+        self._scores = {model: score.score for model, score in scores.items()}
         self._method = Method(catalogue)
         self._devices = {name: device.id for device in catalogue.devices for name in device.nvml_names}
         self._here = next(provider for provider in catalogue.providers if provider.id == HERE)
@@ -263,7 +269,7 @@ class Objectives:
 
     def ground(self, device: str, text_sha256: str | None) -> Ground:
         """Of what is measured on devices of a name, and judged by a text where quality is in bits per byte."""
-        scale = "published" if self.quality == "published" else f"text {text_sha256}"
+        scale = self._published if self.quality == "published" else f"text {text_sha256}"
         return Ground(device=device, quality=scale)
 
     @property

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import expectation, front, table
-from benchmark.objectives import Ground, NoFigure, Noise, Objectives, Point, published_scores
+from benchmark.objectives import Ground, NoFigure, Noise, Objectives, Point, published
 from benchmark.pareto import Front
 from benchmark.search import STRATEGIES, Chooser, Strategy
 from ecoroute_mcp import refresh
@@ -184,7 +184,7 @@ def landscapes(folder: Path, zone: str) -> Iterator[tuple[list[Point], list[int]
 
     Raises EcoRouteError for a folder without rows, and where no ground has two configurations."""
     data = refresh.packaged_data()
-    catalogue, scores = refresh.read(data), published_scores(data)
+    catalogue, scores = refresh.read(data), published(data)
     rows, shipped = (
         [row for file in front.read([each]) for row in file.measured] for each in (folder, data / "measurements")
     )

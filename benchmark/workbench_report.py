@@ -30,7 +30,7 @@ from ecoroute_mcp import refresh
 from ecoroute_mcp.sci import EcoRouteError
 
 if TYPE_CHECKING:
-    from benchmark.objectives import Axis, Ground, Objectives, Point, QualityKind
+    from benchmark.objectives import Axis, Ground, Objectives, Point, QualityKind, Score
     from benchmark.search import Search
     from benchmark.space import Candidates, Space
 
@@ -112,7 +112,7 @@ def _limits(arguments: argparse.Namespace) -> tuple[workbench.Limits, float | No
 # -- what is searched, and by which figures
 
 
-def _quality(wanted: str, models: Sequence[str], scores: Mapping[str, float]) -> QualityKind:
+def _quality(wanted: str, models: Sequence[str], scores: Mapping[str, Score]) -> QualityKind:
     """The kind of quality to search by. Raises EcoRouteError where a model of the space has none of that kind."""
     shapes = [model for model in models if model in SHAPES]
     kind: QualityKind = "published" if wanted == "published" or (wanted == "auto" and shapes) else "bits-per-byte"
@@ -144,9 +144,11 @@ class _Aim:
 
     @property
     def study(self) -> str:
-        """The same for workers whose results compare, and no others."""
-        name = f"{self.space.name} {self.space.digest} on {self.ground.device} by {self.ground.quality}"
-        return f"{name}, {self.objectives.digest}" if self.energy else name
+        """The same for workers whose results compare, and no others. A digest stands for the scores too, so that
+        "published" is enough beside it, as studies have it that began when there was one benchmark."""
+        name, quality = f"{self.space.name} {self.space.digest} on {self.ground.device}", self.objectives.quality
+        by = quality if self.energy and quality == "published" else self.ground.quality
+        return f"{name} by {by}, {self.objectives.digest}" if self.energy else f"{name} by {by}"
 
     def point(self, row: Measured) -> Point:
         """The figures of a row. Raises NoFigure for one that does not compare with this search's own."""
@@ -161,13 +163,13 @@ class _Aim:
 def _aim(arguments: argparse.Namespace, machine: session.Machine, rows: Sequence[Measured], text: quality.Text) -> _Aim:
     # A search needs Optuna and its front numpy: only for those who search.
     from benchmark import expectation
-    from benchmark.objectives import Noise, Objectives, published_scores
+    from benchmark.objectives import Noise, Objectives, published
     from benchmark.space import Space
 
     device = machine.device
     space = Space.read(arguments.space or DATA / SPACE)
     catalogue = refresh.read(DATA)
-    scores = published_scores(DATA)
+    scores = published(DATA)
     kind = _quality(arguments.quality, space.models, scores)
     shipped = [row for file in trial.read_all(DATA / "measurements") for row in file.measured]
     objectives = Objectives(

@@ -7,10 +7,11 @@ from dataclasses import replace
 from benchmark import expectation
 from benchmark.trial import TrialConfig
 from ecoroute_mcp import refresh
+from tests.benchmark.test_objectives import score
 
 CATALOGUE = refresh.read(refresh.packaged_data())
 H100 = "NVIDIA H100 80GB HBM3"
-SCORES = {"Qwen3-0.6B": 43.0, "Qwen3-8B": 81.0}
+SCORES = {"Qwen3-0.6B": score(43.0), "Qwen3-8B": score(81.0)}
 
 
 def config(model: str, batch: int, precision: str = "bf16") -> TrialConfig:
@@ -26,7 +27,7 @@ def test_larger_batches_are_expected_to_take_less_and_quality_keeps_larger_model
 
 def test_without_a_score_of_every_model_energy_alone_counts() -> None:
     candidates = [config("Qwen3-0.6B", 64), config("Qwen3-8B", 64)]
-    assert expectation.fronts(candidates, H100, CATALOGUE, {"Qwen3-8B": 81.0}) == [0, 1]
+    assert expectation.fronts(candidates, H100, CATALOGUE, {"Qwen3-8B": score(81.0)}) == [0, 1]
 
 
 def test_of_a_device_without_a_row_nothing_is_expected() -> None:

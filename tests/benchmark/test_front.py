@@ -137,8 +137,8 @@ def test_devices_and_scales_of_quality_are_never_compared(catalogue: Catalogue) 
     assert [(each.ground.device, each.ground.quality) for each in fronts_] == [
         (H100, "text abc"),
         (H100, "text def"),
-        (H100, "published"),
-        ("NVIDIA H200", "published"),
+        (H100, "published MMLU 5-shot"),
+        ("NVIDIA H200", "published MMLU 5-shot"),
     ]
     assert [stands(each) for each in fronts_] == [{2: "front"}, {4: "front"}, {1: "front"}, {8: "front"}]
 

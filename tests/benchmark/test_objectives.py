@@ -19,9 +19,9 @@ from benchmark.objectives import (
     Noise,
     Objectives,
     QualityKind,
+    Score,
     over_occasions,
     published,
-    published_scores,
 )
 from benchmark.shapes import SHAPES
 from benchmark.trial import Measured, Phase, Quality, TrialConfig, Window
@@ -75,8 +75,14 @@ def row(
     )
 
 
+def score(points: float, benchmark: str = "MMLU", setting: str = "0-shot CoT, non-thinking") -> Score:
+    return Score(
+        model="Qwen3-8B", benchmark=benchmark, score=points, setting=setting, evaluator="someone", source="mmlu-olmo-3"
+    )
+
+
 def objectives(catalogue: Catalogue, quality: QualityKind = "published", zone: str = "WOR") -> Objectives:
-    return Objectives(catalogue, zone=zone, quality=quality, noise=NOISE, scores={"Qwen3-8B": 81.79})
+    return Objectives(catalogue, zone=zone, quality=quality, noise=NOISE, scores={"Qwen3-8B": score(81.79)})
 
 
 # 4 tokens read, and 99 of 100 made by a decode step, for each generated one.
@@ -121,7 +127,7 @@ def test_a_slower_row_of_the_same_energy_has_more_embodied_carbon(catalogue: Cat
 
 def test_a_point_has_its_figures_in_the_order_of_its_axes(catalogue: Catalogue) -> None:
     point = objectives(catalogue).point(row())
-    assert point.ground == Ground(device=H100, quality="published")
+    assert point.ground == Ground(device=H100, quality="published MMLU 0-shot CoT")
     assert point.axes == (CARBON, SCORE, SPEED)
     assert point.carbon_g is not None
     assert point.values == pytest.approx((point.carbon_g.mid, 81.79, 1 / SECONDS), rel=1e-12)
@@ -296,7 +302,7 @@ def test_only_occasions_of_one_configuration_are_averaged(catalogue: Catalogue) 
 
 def scores(folder: Path, text: str) -> dict[str, float]:
     (folder / "shape_quality.csv").write_text(text, encoding="utf-8")
-    return published_scores(folder)
+    return {model: each.score for model, each in published(folder).items()}
 
 
 def test_the_scores_that_are_shipped_are_of_one_benchmark_and_of_known_shapes(catalogue: Catalogue) -> None:
@@ -336,7 +342,22 @@ def test_a_table_of_scores_that_cannot_be_read_is_refused(tmp_path: Path, rows: 
 
 def test_no_table_of_scores_is_named(tmp_path: Path) -> None:
     with pytest.raises(EcoRouteError, match=r"shape_quality\.csv"):
-        published_scores(tmp_path)
+        published(tmp_path)
+
+
+def test_published_scores_compare_on_one_benchmark_in_one_setting_alone(catalogue: Catalogue) -> None:
+    def judged_by(**scores: Score) -> Objectives:
+        return Objectives(catalogue, zone="WOR", quality="published", noise=NOISE, scores=scores)
+
+    grounds = [
+        judged_by(**{"Qwen3-8B": one}).point(row()).ground
+        for one in (score(60.0), score(60.0, "GPQA"), score(60.0, setting="5-shot"), score(60.0, setting="0-shot CoT"))
+    ]
+    assert [ground.quality for ground in grounds] == [
+        "published MMLU 0-shot CoT", "published GPQA 0-shot CoT", "published MMLU 5-shot", "published MMLU 0-shot CoT",
+    ]  # fmt: skip
+    with pytest.raises(EcoRouteError, match="scores of GPQA 0-shot CoT and MMLU 0-shot CoT cannot share an axis"):
+        judged_by(one=score(60.0), other=score(60.0, "GPQA"))
 
 
 def test_axes_and_ground_can_be_told_before_anything_is_measured(catalogue: Catalogue) -> None:

@@ -22,14 +22,16 @@ from benchmark import front, plan, search, sweep, workbench_report
 from benchmark.__main__ import main
 from benchmark.bench import NotStarted, ProcessBench
 from benchmark.interruption import Interruption
-from benchmark.objectives import SCORE, SPEED, Axis, Ground, NoFigure, Objectives, Point, published
+from benchmark.objectives import SCORE, SPEED, Axis, Ground, NoFigure, Noise, Objectives, Point, published
 from benchmark.search import Search
+from benchmark.space import Candidates, Space
 from benchmark.trial import Log, Measured, Rejected, TrialConfig, dump, read
 from benchmark.workbench import IN_A_ROW, FrontSoFar, Lap, Limits, Tally, Workbench, until_s
 from benchmark.workbench_report import Laps, Screen, summary
 from ecoroute_mcp import refresh
 from ecoroute_mcp.sci import EcoRouteError
 from tests.benchmark import scripted_child
+from tests.benchmark.test_objectives import score
 from tests.benchmark.test_results_branch import git
 from tests.benchmark.test_trial import measured as measured_with_gates
 
@@ -205,10 +207,7 @@ def test_the_front_of_a_search_is_the_one_that_its_rows_print() -> None:
     catalogue, scores = refresh.read(data), published(data)
     printed = front.fronts(rows, catalogue, scores=scores, usual=rows, quality="published", device="H100")
     (whole,) = printed.fronts
-    objectives = Objectives(
-        catalogue, zone=front.ZONE, quality="published", noise=whole.noise,
-        scores={model: score.score for model, score in scores.items()},
-    )  # fmt: skip
+    objectives = Objectives(catalogue, zone=front.ZONE, quality="published", noise=whole.noise, scores=scores)
     live = FrontSoFar(objectives.point, whole.axes)
     for row in sorted(rows, key=lambda row: (row.started_at, row.config.occasion)):
         if row.machine.name == whole.ground.device:
@@ -459,7 +458,7 @@ def test_a_second_search_on_the_same_file_is_refused(
 
 
 def test_quality_is_one_that_all_models_have() -> None:
-    scores = {"Qwen3-8B": 80.0}
+    scores = {"Qwen3-8B": score(80.0)}
     assert workbench_report._quality("auto", ["Qwen3-8B"], scores) == "published"
     assert workbench_report._quality("auto", ["./mine"], scores) == "bits-per-byte"
     assert workbench_report._quality("bits-per-byte", ["./mine"], scores) == "bits-per-byte"
@@ -470,6 +469,27 @@ def test_quality_is_one_that_all_models_have() -> None:
     ):
         with pytest.raises(EcoRouteError, match=lacking):
             workbench_report._quality(wanted, models, scores)
+
+
+def test_a_study_is_of_one_benchmark_and_keeps_the_name_that_it_began_with() -> None:
+    space, catalogue = Space(name="small", models=["Qwen3-8B"]), refresh.read(refresh.packaged_data())
+
+    def study(points: float, benchmark: str, *, energy: bool) -> str:
+        objectives = Objectives(
+            catalogue, zone="WOR", quality="published", noise=Noise(energy=0.01, speed=0.01, pairs=9),
+            scores={"Qwen3-8B": score(points, benchmark)},
+        )  # fmt: skip
+        aim = workbench_report._Aim(
+            space=space, candidates=Candidates(entries=(), left_out=()), objectives=objectives, energy=energy,
+            ground=objectives.ground("GPU", None), expected=None, notices=(),
+        )  # fmt: skip
+        return aim.study.replace(objectives.digest, "DIGEST") if (points, benchmark) == (80.0, "MMLU") else aim.study
+
+    begins = f"small {space.digest} on GPU by published"
+    assert study(80.0, "MMLU", energy=True) == f"{begins}, DIGEST"
+    assert study(80.0, "MMLU", energy=False) == f"{begins} MMLU 0-shot CoT"
+    assert study(80.0, "GPQA", energy=False) == f"{begins} GPQA 0-shot CoT"
+    assert study(60.0, "GPQA", energy=True) != study(61.0, "GPQA", energy=True)
 
 
 @pytest.mark.slow
