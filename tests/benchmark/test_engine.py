@@ -233,7 +233,7 @@ def test_greedy_tokens_of_a_quantised_model_equal_generates(
         assert behind <= 0.25, (likeliest, behind)
 
 
-def judged(engine: Engine, prompts: torch.Tensor, ours: list[list[int]]) -> tuple[float, float]:
+def judged(engine: Engine, prompts: Any, ours: list[list[int]]) -> tuple[float, float]:
     """The share of our tokens that transformers' own forward, given all before them, finds likeliest; and how far the
     others lie behind at most, in standard deviations of the logits over the vocabulary, of which a token picked blindly
     lies near three behind. On a GPU a step's kernels round in bfloat16 where transformers' do not, and quantising
