@@ -24,6 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ecoroute_mcp.patterns import Patterns, Text, WordPattern
 from ecoroute_mcp.sci import EcoRouteError
 
 KINDS = (
@@ -57,6 +58,9 @@ TERM_POWER = 0.5
 
 _INVISIBLE = re.compile("[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]+")  # fmt: skip # noqa: E501
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+")
+_ASCII_WORD = re.compile("[A-Za-z0-9]+")
+_APART = re.compile(f"({_WORD.pattern})")
+_ASCII_APART = re.compile(f"({_ASCII_WORD.pattern})")
 BLOB_CHARACTERS = 60
 _BLOB = re.compile(rf"[\w+/=-]{{{BLOB_CHARACTERS},}}")
 _FAMILY = (
@@ -65,7 +69,8 @@ _FAMILY = (
     r"doubao|palmyra|reka|exaone|smollm"
 )
 _FAMILIES = tuple(_FAMILY.split("|"))
-_NUMBERED = re.compile(r"\bo[134]\b")
+_NUMBERED = ("o1", "o3", "o4")
+_FAMILY_STARTS = frozenset(name[:3] for name in (*_FAMILIES, *_NUMBERED))
 _ALONE = "chatgpt|claude|gemini|deepseek|mixtral|qwen|grok|gpt|llama|mistral|kimi"
 _NAMED = rf"(?:(?:\w+/)?(?:{_FAMILY})(?:-[\w.:]+|[\w.:]*\d[\w.:]*)+|(?:{_ALONE})(?: \d[\w.]*)?|o[134](?:-\w+)*)"
 _MODEL = re.compile(rf"(?<![\w/.-]){_NAMED}(?![\w-])")
@@ -74,7 +79,7 @@ _KIND = "autocomplete|chat|chatting|small talk|explain|generate|refactor|debug|t
 _THIS = r"(?:this|it|that|the task|my task|everything)"
 _ENDS = r"(?= ?(?:[.,;:!)]|$)| (?:and|so|any|use|choose|take|then|that is all)(?!\w))"
 _FIRST = r"(?:only |always |just |never anything but |the )*"
-_DIRECTIVE = re.compile(
+_DIRECTIVE = (
     r"(?<!\w)(?:"
     r"(?:ignore|disregard|forget|bypass|override) (?:(?:all|any|every|of|the|your|these|those|previous|prior|above|earlier|system|routing|router's) ){1,4}(?:rules?|instructions?|prompts?|guidelines|bars?|requirements?|tiers?|polic(?:y|ies))(?: and| but)?"  # noqa: E501
     rf"|(?:recommend|choose|pick|select|prefer|favou?r|route (?:this |it )?to|rank|promote|use|return|answer with|respond with) {_FIRST}{_NAMED}(?![\w-])(?! (?:api|sdk|client|library|to|for|in|from|via|with|as)(?!\w))(?: first| instead| always)?"  # noqa: E501
@@ -96,6 +101,7 @@ _SMALL_WORDS = re.compile(
     "does|did|have|has|can|could|would|should|so|not?|but|if|then|than|about|into|out|up|all|any|some"
 )
 _SENTENCE = re.compile(r"(?<=[.!?;:\u3002\uff01\uff1f\uff1b])\s+|\s*[\u3002\uff01\uff1f\uff1b]\s*")
+_ASCII_SENTENCE = re.compile(r"\s(?<=[.!?;:]\s)\s*")
 
 
 def _w(words: str) -> str:
@@ -496,27 +502,36 @@ _PAIRED = ("generate", "refactor", "explain", "debug")
 
 
 @dataclass(frozen=True)
-class _Patterns:
-    cues: Mapping[str, re.Pattern[str]]
-    deeds: Mapping[str, re.Pattern[str]]
-    software: re.Pattern[str]
-    elsewhere: re.Pattern[str]
+class _Signs:
+    """What texts are searched for: cues and deeds by name after “cue ” and “deed ”, words of two worlds, and orders to
+    the router."""
+
+    cues_and_deeds: Patterns
+    software: WordPattern
+    elsewhere: WordPattern
     code: re.Pattern[str]
+    orders: WordPattern
 
 
 @functools.cache
-def _patterns() -> _Patterns:
+def _signs() -> _Signs:
     """Compiled at the first reading: a server that only ranks by declared kinds never needs them."""
-    return _Patterns(
-        {name: re.compile(pattern) for name, pattern in _CUES.items()},
-        {
-            name: re.compile(f"{pattern}|{_w(_DEEDS_ABROAD[name][0])}|{_DEEDS_ABROAD[name][1].lower()}")
-            for name, pattern in _DEEDS.items()
-        },
-        re.compile(_w(_SOFTWARE)),
-        re.compile(_w(_ELSEWHERE)),
-        re.compile(_CODE),
+    return _Signs(
+        cues_and_deeds=Patterns(_sought()),
+        software=WordPattern(_w(_SOFTWARE)),
+        elsewhere=WordPattern(_w(_ELSEWHERE)),
+        code=re.compile(_CODE),
+        orders=WordPattern(_DIRECTIVE),
     )
+
+
+def _sought() -> dict[str, str]:
+    cues = {f"cue {name}": pattern for name, pattern in _CUES.items()}
+    deeds = {
+        f"deed {name}": f"{pattern}|{_w(_DEEDS_ABROAD[name][0])}|{_DEEDS_ABROAD[name][1].lower()}"
+        for name, pattern in _DEEDS.items()
+    }
+    return cues | deeds
 
 
 @dataclass(frozen=True)
@@ -565,11 +580,12 @@ class Reader:
     def read(self, text: str) -> Reading:
         """The kind of work ``text`` asks for. Takes any text, the empty one included; its work is bounded."""
         stated, directed, repeated = cleaned(text)
-        odds, words = self._odds(stated)
+        odds, words, written = self._odds(stated)
         probabilities = _softmax(odds)
         plausible = _plausible(probabilities)
         if directed or repeated:
-            parts = [part for part in _SENTENCE.split(stated) if part.strip()]
+            ends = _ASCII_SENTENCE if stated.isascii() else _SENTENCE
+            parts = [part for part in ends.split(stated) if part.strip()]
             edges = [*parts[: PARTS // 2], *parts[-(PARTS // 2) :]]
             # What was said to the router may have held the task itself: the text as it stands is read as well. Of what
             # repeats itself nothing is lost.
@@ -580,19 +596,21 @@ class Reader:
             plausible = tuple(dict.fromkeys([*plausible, *others]))
         likeliest = probabilities[plausible[0]]
         best = KINDS.index(plausible[0])
-        written = set(words_of(stated))  # a word that was put right is weighed, but not quoted
-        telling = [word for word in written & set(words) if words[word][best] > 0 and not _SMALL_WORDS.fullmatch(word)]
+        # A word that was put right is weighed, but not quoted.
+        telling = [word for word in words.keys() & written if words[word][best] > 0]
         telling.sort(key=lambda word: (-words[word][best], word))
+        quoted = (word for word in telling if not _SMALL_WORDS.fullmatch(word))
         return Reading(
             probabilities=probabilities,
             plausible=plausible,
             sure=likeliest >= SURE_PROBABILITY and len(plausible) == 1,
             guarded=directed or repeated,
-            words=tuple(telling[:3]),
+            words=tuple(itertools.islice(quoted, 3)),
             known=bool(words),
         )
 
-    def _odds(self, stated: str) -> tuple[list[float], dict[str, tuple[int, ...]]]:
+    def _odds(self, stated: str) -> tuple[list[float], dict[str, tuple[int, ...]], set[str]]:
+        """The log-odds of each kind; the known words, each with its weights; and the words as they are written."""
         plain, words = corrected(stated, self._weights.words, self._slips)
         known = {word: self._weights.words[word] for word in dict.fromkeys(words) if word in self._weights.words}
         terms = [self._weights.terms[term] for term in terms_of(words) if term in self._weights.terms]
@@ -605,9 +623,8 @@ class Reader:
         for name, value in signals(plain).items():
             row = self._weights.signals.get(name)
             if row is not None:
-                for position, weight in enumerate(row):
-                    odds[position] += weight * value
-        return [each / SCALE for each in odds], known
+                odds = [odd + weight * value for odd, weight in zip(odds, row, strict=True)]
+        return [each / SCALE for each in odds], known, set(words if plain == stated else words_of(stated))
 
 
 def cleaned(text: str) -> tuple[str, bool, bool]:
@@ -619,67 +636,84 @@ def cleaned(text: str) -> tuple[str, bool, bool]:
     plain = _plain(_edges(text))
     if max(map(len, plain.split()), default=0) >= BLOB_CHARACTERS:
         plain = _BLOB.sub(" ", plain)
-    stated, directives = _DIRECTIVE.subn(" . ", plain)
-    if any(family in stated for family in _FAMILIES) or _NUMBERED.search(stated):
+    words = Text(plain)
+    orders = _signs().orders.spans(words)
+    stated = _replaced(plain, orders, " . ")
+    suspects = [word for word in words.places if word[:3] in _FAMILY_STARTS]
+    if any(word.startswith(_FAMILIES) or word in _NUMBERED for word in suspects):
         stated = _MODEL.sub(" ", stated)
     found = stated.split()
     kept = _undrowned(found) if len(found) > 40 else found
-    return " ".join(kept), directives > 0, len(kept) < len(found)
+    return " ".join(kept), bool(orders), len(kept) < len(found)
+
+
+def _replaced(plain: str, spans: list[tuple[int, int]], by: str) -> str:
+    if not spans:
+        return plain
+    ends = [0, *(end for _, end in spans)]
+    starts = [*(start for start, _ in spans), len(plain)]
+    return by.join(plain[end:start] for end, start in zip(ends, starts, strict=True))
 
 
 def _undrowned(found: list[str]) -> list[str]:
     """Words without the third and further ones of those that drown the rest."""
     counts = Counter(found)
-    drowned = {word for word, count in counts.items() if count > 12 and count > 0.05 * len(found) and len(word) > 3}
+    many = max(12.0, 0.05 * len(found))
+    drowned = {word for word, count in counts.items() if count > many and len(word) > 3}
     if len(counts) < 0.1 * len(found):
         drowned |= {word for word, count in counts.items() if count > 6 and len(word) > 3}
     if not drowned:
         return found
-    seen: Counter[str] = Counter()
+    seen = dict.fromkeys(drowned, 0)
     kept = []
     for word in found:
-        seen[word] += 1
-        if word not in drowned or seen[word] <= 2:
-            kept.append(word)
+        if word in seen:
+            seen[word] += 1
+            if seen[word] > 2:
+                continue
+        kept.append(word)
     return kept
 
 
 def signals(plain: str) -> dict[str, float]:
     """Cues in a plain text, by name; each is 1 but shares of counted words. No work beyond the text's two ends."""
-    patterns = _patterns()
+    signs = _signs()
     head = plain[:CUE_HEAD_CHARACTERS]
     tail = plain[max(len(head), len(plain) - CUE_TAIL_CHARACTERS) :]
+    beginning = Text(head)
+    in_head = signs.cues_and_deeds.starts(beginning)
+    in_tail = signs.cues_and_deeds.starts(Text(tail), but=in_head) if tail else {}
     values: dict[str, float] = {}
     there = set()
-    for name, pattern in patterns.cues.items():
-        if pattern.search(head):
+    for name in _CUES:
+        if f"cue {name}" in in_head:
             values[f"head {name}"] = 1.0
             there.add(name)
-        elif tail and name[:5] != "opens" and pattern.search(tail):
+        elif name[:5] != "opens" and f"cue {name}" in in_tail:
             values[f"tail {name}"] = 1.0
             there.add(name)
     starts = {}
     deeds = []
-    for name, pattern in patterns.deeds.items():
-        match = pattern.search(head)
-        if match:
-            starts[name] = match.start()
+    for name in _DEEDS:
+        start = in_head.get(f"deed {name}")
+        if start is not None:
+            starts[name] = start
             values[f"deed {name}"] = 1.0
-            if match.start() < OPENING_CHARACTERS:
+            if start < OPENING_CHARACTERS:
                 values[f"deed opens {name}"] = 1.0
             deeds.append(name)
-        elif tail and pattern.search(tail):
+        elif f"deed {name}" in in_tail:
             values[f"deed ends {name}"] = 1.0
             deeds.append(name)
-    software = len(patterns.software.findall(head))
-    elsewhere = len(patterns.elsewhere.findall(head))
-    code = patterns.code.search(head) is not None
+    software = len(signs.software.spans(beginning))
+    elsewhere = len(signs.elsewhere.spans(beginning))
+    code = signs.code.search(head) is not None
     values["software"], values["elsewhere"] = min(software, 4) / 4, min(elsewhere, 4) / 4
     topic = "software" if software > elsewhere or code else "elsewhere" if elsewhere or not software else "either"
     first = deeds[0] if deeds else "none"
     earliest = min(starts, key=lambda name: starts[name]) if starts else "none"
     size = "short" if len(plain) < 60 else "middling" if len(plain) < 300 else "long"
-    code_at = [name for name, part in (("first", plain[:80]), ("last", plain[80:][-80:])) if patterns.code.search(part)]
+    code_at = [name for name, part in (("first", plain[:80]), ("last", plain[80:][-80:])) if signs.code.search(part)]
     for name in (
         f"topic {topic}",
         f"first {first}",
@@ -743,15 +777,14 @@ def _combined(there: set[str], size: str) -> dict[str, bool]:
 
 def words_of(plain: str) -> list[str]:
     """The words of a plain text: runs of letters and digits; each character of a script written without blanks."""
-    return [word[:24] for word in _WORD.findall(plain) if not word.isdecimal()]
+    found = (_ASCII_WORD if plain.isascii() else _WORD).findall(plain)
+    return [word[:24] for word in found if not word.isdecimal()]
 
 
 def terms_of(words: list[str]) -> set[str]:
     """Pairs of neighbouring words; and, marked by ^, the first three words and the first two together."""
     first = " ".join(words[:2])
-    return {" ".join(pair) for pair in itertools.pairwise(words)} | {
-        f"^ {word}" for word in [*words[:3], first] if word
-    }
+    return set(map(" ".join, itertools.pairwise(words))) | {f"^ {word}" for word in [*words[:3], first] if word}
 
 
 def slips(common: frozenset[str]) -> dict[str, str]:
@@ -778,16 +811,18 @@ def corrected(plain: str, known: Mapping[str, object], by_slip: Mapping[str, str
                 right[word] = meant
     if not right:
         return plain, words
-    return _WORD.sub(lambda match: right.get(match.group(), match.group()), plain), [
-        right.get(word, word) for word in words
-    ]
+    parts = (_ASCII_APART if plain.isascii() else _APART).split(plain)
+    parts[1::2] = [right.get(word, word) for word in parts[1::2]]
+    return "".join(parts), [right.get(word, word) for word in words]
 
 
 def _meant(word: str, known: Mapping[str, object], by_slip: Mapping[str, str]) -> str | None:
     if word in by_slip:
         return by_slip[word]
-    for place in range(len(word)):
-        less = word[:place] + word[place + 1 :]
+    lesses = [word[:place] + word[place + 1 :] for place in range(len(word))]
+    if known.keys().isdisjoint(lesses) and by_slip.keys().isdisjoint(lesses):
+        return None
+    for less in lesses:
         if len(less) >= 4 and less in known:
             return less
         other = by_slip.get(less)

@@ -16,7 +16,7 @@ LABORATORY = ROOT / "benchmark"
 
 ORDER: tuple[frozenset[str], ...] = (
     frozenset({"sci"}),
-    frozenset({"catalogue", "jsonc", "toml", "wording"}),
+    frozenset({"catalogue", "jsonc", "patterns", "toml", "wording"}),
     frozenset({"difficulty", "kind"}),
     frozenset({"identity", "zones", "energy", "task", "editor"}),
     frozenset({"choices", "clients"}),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +14,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecoroute_mcp.catalogue import Catalogue
-from ecoroute_mcp.kind import KINDS, Reader, cleaned, corrected, read_weights, slips, weights_file
+from ecoroute_mcp.kind import (
+    _DIRECTIVE,
+    KINDS,
+    Reader,
+    _plain,
+    _signs,
+    _sought,
+    cleaned,
+    corrected,
+    read_weights,
+    slips,
+    weights_file,
+)
+from ecoroute_mcp.patterns import Text
 from ecoroute_mcp.ranking import Request, Router
 from ecoroute_mcp.sci import EcoRouteError
 from ecoroute_mcp.task import Demand, Tasks
@@ -214,6 +229,21 @@ def test_one_slip_is_put_right_and_known_words_are_left() -> None:
         assert corrected(said, known, by_slip)[0] == "write a function"
     assert corrected("core", known, by_slip)[0] == "core"
     assert corrected("decode the fraction", known, by_slip)[0] == "decode the fraction"
+
+
+def test_cues_deeds_and_orders_are_found_where_re_finds_them() -> None:
+    """What is looked for in one go is what each pattern finds by itself."""
+    lines = (weights_file().parent / "kind_turns.jsonl").read_text("utf-8").splitlines()[::20]
+    texts = [_plain(json.loads(line)["text"])[:360] for line in lines]
+    texts += [_plain(f"{task}. {order}") for task in TASKS for order in ORDERS]
+    signs = _signs()
+    alone = {name: re.compile(pattern) for name, pattern in _sought().items()}
+    orders = re.compile(_DIRECTIVE)
+    for text in texts:
+        words = Text(text)
+        found = {name: pattern.search(text) for name, pattern in alone.items()}
+        assert signs.cues_and_deeds.starts(words) == {name: match.start() for name, match in found.items() if match}
+        assert signs.orders.spans(words) == [match.span() for match in orders.finditer(text)]
 
 
 @pytest.mark.parametrize("size", [0, 1, 5_000, 1_048_576])
