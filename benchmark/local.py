@@ -16,14 +16,13 @@ from __future__ import annotations
 import csv
 import io
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from benchmark.trial import Measured, Spread, TrialConfig
-from ecoroute_mcp import refresh
+from ecoroute_mcp import refresh, store
 from ecoroute_mcp.catalogue import KEYS, THIS_MACHINE, LocalEnergy
 from ecoroute_mcp.energy import Method, UnknownEnergy
 from ecoroute_mcp.identity import Identity
@@ -172,8 +171,7 @@ def _replace(path: Path, rows: Sequence[LocalEnergy]) -> None:
     writer.writerows(table)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        temporary = Path(name)
+        handle, temporary = store.temporary_beside(path)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(text.getvalue().encode())

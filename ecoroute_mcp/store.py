@@ -19,6 +19,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import sqlite3
 import stat
 import tempfile
@@ -40,6 +41,10 @@ SCHEMA = 4
 """Serial number of the layout. Raise it when a release changes the columns, or how data/ is read into them."""
 
 LOCK_WAIT_S = 5.0
+
+ABANDONED_S = 600.0
+"""From this age a half-written file beside a target is what a killed writer left: a whole write takes under a second,
+and seconds where it waits for a lock, so ten minutes spare every one that is still at work, on slow disks too."""
 
 _HEADER_BYTES = 100  # https://www.sqlite.org/fileformat.html: magic at 0, user version at 60, application id at 68
 _MAGIC = b"SQLite format 3\x00"
@@ -241,8 +246,7 @@ def save(catalogue: Catalogue, path: Path, fingerprint: str, *, note: str = "", 
     _make_way(target, wait_s)
     with _explained(target, "write"):
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-    temporary = Path(name)
+        handle, temporary = temporary_beside(target)
     try:
         with _explained(target, "write"):
             os.close(handle)
@@ -255,6 +259,23 @@ def save(catalogue: Catalogue, path: Path, fingerprint: str, *, note: str = "", 
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def temporary_beside(target: Path) -> tuple[int, Path]:
+    """A new empty file in the folder of ``target``, open for writing, to be moved onto it: descriptor and path.
+
+    What killed writers of the same target left there is removed first (see ``ABANDONED_S``); what cannot be removed
+    stays. Raises OSError where the folder takes no file.
+    """
+    left = re.compile(rf"\.{re.escape(target.name)}\.[a-z0-9_]{{8}}\.tmp")  # the names that mkstemp gives
+    oldest = time.time() - ABANDONED_S
+    with contextlib.suppress(OSError):  # a folder may take files and not list them
+        for path in [found for found in target.parent.iterdir() if left.fullmatch(found.name)]:
+            with contextlib.suppress(OSError):  # another process may have moved or removed it
+                if path.lstat().st_mtime < oldest:
+                    path.unlink()
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    return handle, Path(name)
 
 
 def _build(path: Path, catalogue: Catalogue, fingerprint: str, note: str) -> None:

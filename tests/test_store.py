@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import types
 import typing
 from collections.abc import Iterator
@@ -477,6 +478,32 @@ def test_a_full_disk_leaves_the_old_file(saved: Path) -> None:
     assert "set ECOROUTE_DB" in done.stdout
     assert store.load(saved, fingerprint="f1") == SMALL
     assert leftovers(saved) == []
+
+
+def test_what_killed_writers_left_is_removed_and_what_a_live_one_may_own_is_not(saved: Path) -> None:
+    now = time.time()
+    ages = {
+        ".eco.db.abcdefg1.tmp": 601,  # a killed writer's
+        ".eco.db.abcdefg2.tmp": 590,  # maybe another's, at work
+        ".eco.dbx.abcdefg3.tmp": 9999,  # of other files
+        ".ecoxdb.abcdefg4.tmp": 9999,
+        "eco.db.tmp": 9999,
+        ".eco.db.mine.tmp": 9999,
+    }
+    for name, age in ages.items():
+        (saved.parent / name).write_bytes(b"half")
+        os.utime(saved.parent / name, (now - age, now - age))
+    store.save(EMPTY, saved, "f2")
+    assert leftovers(saved) == sorted(set(ages) - {".eco.db.abcdefg1.tmp"})
+    assert store.load(saved) == EMPTY
+
+
+def test_a_name_like_a_left_over_file_may_be_a_folder(saved: Path) -> None:
+    folder = saved.parent / ".eco.db.abcdefg1.tmp"
+    folder.mkdir()
+    os.utime(folder, (0, 0))
+    store.save(EMPTY, saved, "f2")
+    assert leftovers(saved) == [folder.name]
 
 
 def test_a_writer_killed_at_any_moment_leaves_a_whole_file(saved: Path) -> None:

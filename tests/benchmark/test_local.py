@@ -192,6 +192,14 @@ def test_an_interrupted_writing_leaves_the_file_whole(file: Path, monkeypatch: p
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
+def test_a_writing_removes_what_killed_ones_left(file: Path) -> None:
+    for name in (".this-machine.csv.abcdefg1.tmp", ".this-machine.csv.abcdefg2.tmp"):
+        (file.parent / name).touch()
+    os.utime(file.parent / ".this-machine.csv.abcdefg1.tmp", (0, 0))
+    local.write([EIGHT], file)
+    assert sorted(path.name for path in file.parent.iterdir()) == [".this-machine.csv.abcdefg2.tmp", file.name]
+
+
 # Through the router.
 
 
