@@ -254,7 +254,7 @@ def backgrounds(data: Path) -> dict[str, Background]:
     return {
         row["id"]: Background(
             maker=row["provider"],
-            reasons="reasoning" in row["abilities"].split("|"),
+            reasons=row["reasons"] == "true",
             released_on=datetime.date.fromisoformat(row["released_on"]) if row["released_on"] else None,
             open_params_b=(
                 float(row["params_total_b.mid"])

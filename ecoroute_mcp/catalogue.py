@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from ecoroute_mcp.sci import Basis, EcoRouteError, Estimate
 
-Ability = Literal["vision", "tools", "reasoning"]
+Ability = Literal["vision", "tools"]
 Precision = Literal["bf16", "fp16", "fp8", "fp4"]
 Availability = Literal["current", "deprecated", "retired"]
 Effort = Literal["default", "none", "minimal", "low", "medium", "thinking", "high", "xhigh", "max"]
@@ -64,6 +64,7 @@ class Model:
     params_active_prefill_b: Estimate | None = None
     params_note: str = ""
     abilities: tuple[Ability, ...] = ()
+    reasons: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

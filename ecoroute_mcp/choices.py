@@ -95,7 +95,9 @@ class Choices:
         self.bound = [theta - theta_se for theta, theta_se in zip(self.theta, self.theta_se, strict=True)]
         self.tested = [choice.quality is not None for choice in self.all]
         self.open = [choice.model.open_weights is True for choice in self.all]
-        self._context = [_or_infinite(choice.model.context_tokens) for choice in self.all]
+        known = [choice.model.context_tokens for choice in self.all if choice.model.context_tokens is not None]
+        self.least_context = min(known, default=math.inf)
+        self._context = [choice.model.context_tokens or self.least_context for choice in self.all]
         self._most_output = [_or_infinite(choice.model.max_output_tokens) for choice in self.all]
         self._multiplier = [choice.multiplier.mid for choice in self.all]
         self._verbosity = [choice.verbosity.mid for choice in self.all]
@@ -160,9 +162,10 @@ class Choices:
             )
 
     def _lengths(self, model: Model, effort: Effort) -> tuple[Estimate, Estimate]:
-        """A model's multiplier at an effort, and its verbosity: counted, else that of any model."""
+        """A model's multiplier at an effort, and its verbosity: counted, else that of any model. Not known to reason or
+        not, it may do either, so its multiplier is that of any model."""
         counted = self._verbosities.get(model.id)
-        if "reasoning" not in model.abilities:
+        if model.reasons is False:
             effort = "none"  # it writes its answer and nothing else, whatever effort is asked of it
         elif effort == "default" and counted is not None:
             effort = counted.default_effort
@@ -231,7 +234,8 @@ class Choices:
         ]
 
     def holds(self, demand: Demand) -> list[bool]:
-        """Whether a choice's context window and output limit hold the task at its middle; an unknown limit does."""
+        """Whether a choice's context window and output limit hold the task at its middle. A window that is not known
+        counts as the smallest known one of all models; an output limit that is not known is the window's."""
         inputs = demand.input_tokens.mid
         return [
             outputs * multiplier <= most and inputs + outputs * multiplier <= context

@@ -196,7 +196,7 @@ class Identity:
             raise EcoRouteError(f"{model_id!r} is given two efforts, {' and '.join(sorted(levels))}: keep one")
         effort = next(iter(levels), None)
         model = self._models.get(model_id)
-        if effort not in (None, "none") and (model is None or "reasoning" not in model.abilities):
+        if effort not in (None, "none") and (model is None or not model.reasons):
             return None
         return Match(model_id=model_id, removed=spelling.before + after, effort=effort)
 

@@ -635,9 +635,13 @@ class Router:
         return self._today is not None and model.retires_on is not None and model.retires_on <= self._today
 
     def _notes(self, option: Choice) -> tuple[str, ...]:
-        if option.footprint.machine:
-            return _local_notes(option)
         notes, model = [], option.model
+        if model.reasons is None and option.effort == "default":
+            notes.append("not known whether it reasons before it answers: its tokens allow for both")
+        if model.context_tokens is None:
+            notes.append(f"context window not known: taken as the smallest known, {self._choices.least_context:,.0f}")
+        if option.footprint.machine:
+            return (*notes, *_local_notes(option))
         if self._api_ended(model):
             notes.append(f"its provider ended the API on {model.retires_on}: host the open weights, or find a host")
         elif model.retires_on is not None:

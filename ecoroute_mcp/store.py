@@ -37,7 +37,7 @@ from ecoroute_mcp.sci import EcoRouteError
 APPLICATION_ID = 0x45434F52
 """``ECOR``: how a SQLite file says that it is this project's (https://www.sqlite.org/pragma.html)."""
 
-SCHEMA = 4
+SCHEMA = 5
 """Serial number of the layout. Raise it when a release changes the columns, or how data/ is read into them."""
 
 LOCK_WAIT_S = 5.0

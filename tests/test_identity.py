@@ -37,7 +37,7 @@ def shipped_models() -> list[Model]:
             params_total_b=Estimate.exact(float(row["params_total_b.mid"]), basis="published", source="s")
             if row["params_total_b.mid"]
             else None,
-            abilities=("reasoning",) if "reasoning" in row["abilities"] else (),
+            reasons={"true": True, "false": False}.get(row["reasons"]),
         )
         for row in read("models.csv")
     ]

@@ -42,6 +42,7 @@ def a_model(name: str, params_b: float | None, **more: Any) -> Model:
         params_total_b=size,
         params_active_b=size,
         **{
+            "reasons": False,
             "price_in_usd_per_mtok": 1.0,
             "price_out_usd_per_mtok": 2.0,
             "price_sources": ("mlenergy-v3",),
@@ -245,7 +246,7 @@ def test_the_editors_model_counts_only_when_none_is_named(over: Router) -> None:
 def test_an_effort_without_a_benchmark_has_grams_but_no_ability(small: Catalogue) -> None:
     thinking = replace(
         small,
-        models=(a_model("thinker-1", 8, abilities=("reasoning",)), a_model("large", 70)),
+        models=(a_model("thinker-1", 8, reasons=True), a_model("large", 70)),
         quality=(placed("thinker-1", 0.9), placed("large", 1.9)),
     )
     router = Router(thinking)
@@ -312,7 +313,7 @@ def test_the_interval_per_token_is_that_of_serving_not_of_the_task(over: Router)
 def test_effort_is_part_of_the_choice(small: Catalogue) -> None:
     thinking = replace(
         small,
-        models=(a_model("thinker", 8, abilities=("reasoning",)), a_model("large", 70)),
+        models=(a_model("thinker", 8, reasons=True), a_model("large", 70)),
         quality=(placed("thinker", 0.1, effort="none"), placed("thinker", 0.9, effort="low"), placed("large", 1.9)),
     )
     multiplier = next(row.output_multiplier for row in small.efforts if row.effort == "low")
@@ -557,3 +558,32 @@ def test_of_nearly_equally_green_models_the_abler_is_named_and_that_is_said(smal
     model, verdict = ask(10)
     assert model == "lean"
     assert "may emit less" not in verdict
+
+
+def test_a_model_not_known_to_reason_or_not_may_do_either(small: Catalogue) -> None:
+    models = (a_model("unknown", 8, reasons=None), a_model("thinker", 8, reasons=True), a_model("plain", 8))
+    router = Router(replace(small, models=models, quality=tuple(placed(model.id, 1.9) for model in models)))
+    ranked = {row.model: row for row in router.rankings(RankingsRequest(task_type="debug")).rows}
+    assert ranked["unknown"].output_tokens == ranked["thinker"].output_tokens
+    assert ranked["plain"].output_tokens.mid < ranked["unknown"].output_tokens.mid
+    said = "not known whether it reasons before it answers: its tokens allow for both"
+    assert [name for name, row in ranked.items() if said in row.notes] == ["unknown"]
+
+
+def test_a_window_that_is_not_known_counts_as_the_smallest_known(small: Catalogue) -> None:
+    models = (
+        a_model("unknown", 8, context_tokens=None),
+        a_model("short", 9, context_tokens=16_384),
+        a_model("long", 70, context_tokens=1_000_000),
+    )
+    router = Router(replace(small, models=models, quality=tuple(placed(model.id, 1.9) for model in models)))
+
+    def fit(tokens: int) -> list[str]:
+        request = RankingsRequest(task_type="debug", context_tokens=tokens, output_tokens=100)
+        return [row.model for row in router.rankings(request).rows]
+
+    assert fit(16_284) == ["unknown", "short", "long"]
+    assert fit(16_285) == ["long"]
+    asked = router.recommend(Request(task=TASK, task_type="debug", candidates=("unknown",)))
+    assert asked.recommended is not None
+    assert "context window not known: taken as the smallest known, 16,384" in asked.recommended.notes

@@ -25,11 +25,10 @@ def a_count(model: str, default_effort: str = "none") -> Verbosity:
 
 @pytest.fixture(scope="module")
 def two(small: Catalogue) -> Router:  # noqa: F811
-    reasons = ("reasoning",)
     return Router(
         replace(
             small,
-            models=(a_model("terse", 8, abilities=reasons), a_model("other", 8, abilities=reasons)),
+            models=(a_model("terse", 8, reasons=True), a_model("other", 8, reasons=True)),
             quality=(placed("terse", 1.9), placed("other", 1.9), placed("other", 1.9, effort="none")),
             verbosity=(a_count("terse"),),
         )
@@ -97,7 +96,7 @@ def test_how_much_each_model_writes_is_a_doubt_of_its_own_in_a_saving(small: Cat
 
 
 def test_a_model_that_reasons_as_shipped_writes_as_much_as_one_that_is_told_to(small: Catalogue) -> None:  # noqa: F811
-    models = (a_model("terse", 8, abilities=("reasoning",)),)
+    models = (a_model("terse", 8, reasons=True),)
     thinks = replace(small, models=models, quality=(placed("terse", 1.9),), verbosity=(a_count("terse", "thinking"),))
     best = Router(thinks).recommend(replace(ASSUMED, output_tokens=100, candidates=("terse",))).recommended
     multiplier = next(row.output_multiplier for row in small.efforts if row.effort == "thinking")

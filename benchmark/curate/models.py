@@ -161,6 +161,7 @@ def _model(row: dict[str, str], study: Study) -> dict[str, str]:
         },
         "params_note": _parameters_note(row, study),
         "abilities": "|".join(_abilities(row)),
+        "reasons": row["supports_reasoning"].lower(),
     }
 
 
@@ -292,8 +293,6 @@ def _abilities(row: dict[str, str]) -> list[Ability]:
         abilities.append("vision")
     if row["supports_tools"] == "True":
         abilities.append("tools")
-    if row["supports_reasoning"] == "True":
-        abilities.append("reasoning")
     return abilities
 
 
@@ -386,7 +385,7 @@ def as_model(row: dict[str, str]) -> Model:
         sources=tuple(row["sources"].split("|")),
         open_weights=row["open_weights"] == "true",
         params_total_b=Estimate.exact(float(total_b), basis="published", source="upstream") if total_b else None,
-        abilities=("reasoning",) if "reasoning" in row["abilities"] else (),
+        reasons={"true": True, "false": False}.get(row["reasons"]),
     )
 
 
