@@ -20,8 +20,11 @@ import gc
 import importlib
 import itertools
 import math
+import os
+import pickle
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,8 +32,11 @@ from typing import Any
 import torch
 import torch.nn.functional as functional
 import transformers
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 
 from benchmark import quantised
+from benchmark.plan import UNREADABLE
 from benchmark.shapes import SHAPES as SHAPES
 from benchmark.trial import Precision, TrialConfig, Weights, WeightsSource
 from ecoroute_mcp.sci import EcoRouteError
@@ -49,6 +55,11 @@ PAIRS_PER_EXPERT = 2
 
 PREFILL_TOKENS = 16384
 """Most tokens that one pass of the prompt takes; larger batches go through in slices of whole sequences."""
+
+
+UNLOADABLE = (*UNREADABLE, MemoryError, ImportError, pickle.UnpicklingError, SafetensorError, StrictDataclassError)
+"""What transformers and the libraries below it raise where a model's files are not sound, or need what is not there;
+and torch's RuntimeError, which :class:`benchmark.sweep.Bench` has to tell from this."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +173,29 @@ def copy_gb_per_s(seconds: float = 0.5) -> float:
     return sorted(rates)[len(rates) // 2]
 
 
+@contextmanager
+def _reading(model: str) -> Iterator[None]:
+    """Raises EcoRouteError, naming the model and the repair, for whatever reading its files raises."""
+    try:
+        yield
+    except UNLOADABLE as error:
+        said = f"{type(error).__name__}: {error}"
+        if Path(model).suffix == ".gguf":
+            raise EcoRouteError(
+                f"cannot load {model} ({said}): it is damaged, cut off, or of a structure that transformers does not "
+                "read; fetch it again, or name another"
+            ) from error
+        if os.path.isdir(model):
+            raise EcoRouteError(
+                f"cannot load {model} ({said}): a file of that folder is missing, damaged or cut off, or it is no "
+                "causal language model's; fetch it again, or name another"
+            ) from error
+        raise EcoRouteError(
+            f"cannot load {model!r}: it is no shape we know ({', '.join(SHAPES)}), no GGUF file, "
+            f"and as a folder or hub id it failed: {error}"
+        ) from error
+
+
 def _load(config: TrialConfig) -> tuple[Any, WeightsSource, str]:
     """The transformers model on its device, how its weights came about, and their revision."""
     dtype = DTYPES[config.precision]
@@ -176,17 +210,16 @@ def _load(config: TrialConfig) -> tuple[Any, WeightsSource, str]:
         return model.eval(), "random", "random weights"
     path = Path(config.model)
     if path.suffix == ".gguf":
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise EcoRouteError(f"no such GGUF file: {config.model}")
-        model = transformers.AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=dtype)
-        return model.to(config.device).eval(), "gguf", _gguf_types(path)
-    try:
+        with _reading(config.model):
+            model = transformers.AutoModelForCausalLM.from_pretrained(
+                str(path.parent), gguf_file=path.name, dtype=dtype
+            )
+            types = _gguf_types(path)
+        return model.to(config.device).eval(), "gguf", types
+    with _reading(config.model):
         model = transformers.AutoModelForCausalLM.from_pretrained(config.model, dtype=dtype)
-    except (OSError, ValueError) as error:
-        raise EcoRouteError(
-            f"cannot load {config.model!r}: it is no shape we know ({', '.join(SHAPES)}), no GGUF file, "
-            f"and as a folder or hub id it failed: {error}"
-        ) from error
     revision = getattr(model.config, "_commit_hash", None) or "local folder"
     return model.to(config.device).eval(), "checkpoint", revision
 
@@ -196,20 +229,19 @@ def _load_quantised(config: TrialConfig) -> tuple[Any, WeightsSource, str]:
     needed = f"{config.precision} needs a checkpoint that was quantised so: a folder or hub id"
     if config.model in SHAPES or Path(config.model).suffix == ".gguf":
         raise EcoRouteError(f"{needed}; {config.model} is none")
-    try:
+    with _reading(config.model):
         settings = transformers.AutoConfig.from_pretrained(config.model)
         method = quantised.method(settings)
         if method != config.precision:
             raise EcoRouteError(f"{needed}; {config.model} says {method or 'nothing'} of quantisation")
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            config.model, dtype=DTYPES[config.precision], device_map={"": config.device}
-        )
-    except ImportError as error:
-        raise EcoRouteError(
-            f"a {config.precision} checkpoint needs gptqmodel: pip install gptqmodel optimum ({error})"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise EcoRouteError(f"cannot load {config.model!r}: {error}") from error
+        try:
+            model = transformers.AutoModelForCausalLM.from_pretrained(
+                config.model, dtype=DTYPES[config.precision], device_map={"": config.device}
+            )
+        except ImportError as error:
+            raise EcoRouteError(
+                f"a {config.precision} checkpoint needs gptqmodel: pip install gptqmodel optimum ({error})"
+            ) from error
     return model.eval(), "checkpoint", getattr(model.config, "_commit_hash", None) or "local folder"
 
 
@@ -668,15 +700,17 @@ class Engine:
 
     @property
     def tokenizer(self) -> Any:
-        """The model's own tokenizer. Raises EcoRouteError where it has none, as a shape with random weights."""
+        """The model's own tokenizer. Raises EcoRouteError where it has none, as a shape with random weights, or where
+        its files are not sound."""
         if self._tokenizer is None:
             if self.weights.source == "random":
                 raise EcoRouteError(f"{self.source_path} has random weights and no tokenizer: name a real model")
             path = Path(self.source_path)
-            if path.suffix == ".gguf":
-                self._tokenizer = transformers.AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
-            else:
-                self._tokenizer = transformers.AutoTokenizer.from_pretrained(self.source_path)
+            with _reading(self.source_path):
+                if path.suffix == ".gguf":
+                    self._tokenizer = transformers.AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+                else:
+                    self._tokenizer = transformers.AutoTokenizer.from_pretrained(self.source_path)
         return self._tokenizer
 
     def encode(self, text: str) -> list[int]:

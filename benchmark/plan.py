@@ -12,6 +12,8 @@ import importlib
 import importlib.util
 import json
 import math
+import os
+import struct
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -58,6 +60,10 @@ LOAD_S = 20.0
 UNKNOWN_LOAD_S = 30.0
 TEXT_TOKENS = 16384
 """About the tokens of the default text for bits per byte."""
+UNREADABLE = (
+    OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, struct.error
+)  # fmt: skip
+"""What reading a damaged or foreign file of a model raises: of its lengths, its text, its fields or its structure."""
 UNJUDGED = (0, 0)
 """Tokens that judging reads and writes where there is none."""
 
@@ -417,24 +423,30 @@ def shape_of(model: str) -> Shape | None:
     path = Path(model)
     if path.suffix == ".gguf":
         return _gguf(path)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return None
+    file = path / "config.json"
     try:
-        fields = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise EcoRouteError(f"cannot read {path / 'config.json'}: {error}") from error
-    return Shape.of(str(fields.get("model_type", "")), fields)
+        fields = json.loads(file.read_text(encoding="utf-8"))
+        return Shape.of(str(fields.get("model_type", "")), fields)
+    except UNREADABLE as error:
+        raise EcoRouteError(f"cannot read {file} ({type(error).__name__}: {error}): fetch it again") from error
 
 
 def _gguf(path: Path) -> Shape:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise EcoRouteError(f"no such GGUF file: {path}")
     try:
-        reader = importlib.import_module("gguf").GGUFReader(str(path))
+        return _gguf_shape(importlib.import_module("gguf").GGUFReader(str(path)))
     except ImportError as error:
         raise EcoRouteError("reading a GGUF file needs gguf: pip install gguf") from error
-    except ValueError as error:
-        raise EcoRouteError(f"{path} is no GGUF file: {error}") from error
+    except UNREADABLE as error:
+        raise EcoRouteError(
+            f"{path} is no whole GGUF file ({type(error).__name__}: {error}): fetch it again, or name another"
+        ) from error
+
+
+def _gguf_shape(reader: Any) -> Shape:
     architecture = reader.get_field("general.architecture").contents()
     named = {
         "hidden_size": "embedding_length",

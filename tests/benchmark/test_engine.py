@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
+import struct
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,8 +19,9 @@ pytest.importorskip("transformers", reason="needs transformers: pip install '.[b
 
 from benchmark import engine as engines  # noqa: E402
 from benchmark import quality  # noqa: E402
+from benchmark.__main__ import main  # noqa: E402
 from benchmark.engine import Engine  # noqa: E402
-from benchmark.trial import DeviceKind, Precision, TrialConfig  # noqa: E402
+from benchmark.trial import DeviceKind, Measured, Precision, Rejected, TrialConfig, read  # noqa: E402
 from ecoroute_mcp.sci import EcoRouteError  # noqa: E402
 from tests.benchmark import smollm2  # noqa: E402
 
@@ -183,6 +186,74 @@ def test_unknown_models_and_precisions_are_refused(tmp_path: Path) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(EcoRouteError, match="--device cpu"):
             Engine(config("small Qwen3", "cuda"))
+
+
+def damaged(model: Path, name: str, content: bytes) -> Path:
+    """A copy of a folder in which one file has another content."""
+    folder = model.with_name(f"{model.name} with another {name}")
+    shutil.copytree(model, folder, dirs_exist_ok=True)
+    (folder / name).write_bytes(content)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import transformers
+
+    folder = tmp_path_factory.mktemp("folders") / "small"
+    settings = transformers.Qwen3Config(**{**COMMON, **SMALL["small Qwen3"][1]})
+    transformers.Qwen3ForCausalLM(settings).save_pretrained(folder)
+    return folder
+
+
+def test_a_file_that_does_not_load_is_refused_by_its_name(tmp_path: Path, small_folder: Path) -> None:
+    weights = (small_folder / "model.safetensors").read_bytes()
+    config_json = (small_folder / "config.json").read_bytes()
+    for name, content, said in (
+        ("model.safetensors", b"", "SafetensorError: Error while deserializing header"),
+        ("model.safetensors", weights[: len(weights) // 2], "SafetensorError: Error while deserializing header"),
+        ("config.json", b"5", "TypeError"),
+        ("config.json", config_json.replace(b'"silu"', b'"zzz"'), "KeyError: 'zzz'"),
+        ("config.json", config_json.replace(b'"hidden_size": 64', b'"hidden_size": "64"'), "expected int, got str"),
+        ("pytorch_model.bin", b"junk" * 50, ""),
+    ):
+        folder = damaged(small_folder, name, content)
+        if name == "pytorch_model.bin":
+            (folder / "model.safetensors").unlink()
+        with pytest.raises(EcoRouteError, match="is missing, damaged or cut off") as refused:
+            Engine(config(str(folder)))
+        assert str(refused.value).startswith(f"cannot load {folder} (")
+        assert said in str(refused.value)
+    file = tmp_path / "broken.gguf"
+    start = b"GGUF" + struct.pack("<IQQ", 3, 1, 1)
+    for content in (b"", b"GGUF", start, start + struct.pack("<Q", 2**62), start + struct.pack("<Q", 2**64 - 1)):
+        file.write_bytes(content)
+        with pytest.raises(EcoRouteError, match=f"cannot load {file} .* fetch it again, or name another"):
+            Engine(config(str(file)))
+
+
+def test_a_damaged_tokenizer_is_refused_by_its_folder(small_folder: Path) -> None:
+    for content in (b"[", b"[]", b"{}"):
+        folder = damaged(small_folder, "tokenizer.json", content)
+        with pytest.raises(EcoRouteError, match=f"cannot load {folder} .*fetch it again"):
+            Engine(config(str(folder))).encode("text")
+
+
+def test_a_model_that_does_not_load_is_a_row_and_the_next_one_is_measured(tmp_path: Path, small_folder: Path) -> None:
+    path, file = tmp_path / "rows.jsonl", tmp_path / "broken.gguf"
+    file.write_bytes(b"GGUF")
+    folder = damaged(small_folder, "model.safetensors", b"junk")
+    command = [
+        "run", "--device", "cpu", "--model", str(file), str(folder), "small Qwen3", "--prompt", "4", "--generated", "4",
+        "--repeats", "2", "--window", "0.01s", "--output", str(path), "--no-publish",
+    ]  # fmt: skip
+    assert main(command) == 0
+    first, second, third = read(path).trials
+    assert isinstance(first, Rejected)
+    assert first.reason.startswith(f"cannot load {file} (error: unpack_from requires a buffer of at least 24 bytes")
+    assert isinstance(second, Rejected)
+    assert second.reason.startswith(f"cannot load {folder} (SafetensorError: ")
+    assert isinstance(third, Measured)
 
 
 def test_more_tokens_than_admitted_are_refused() -> None:

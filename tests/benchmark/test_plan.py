@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -151,9 +152,32 @@ def test_a_folder_is_sized_by_its_config_and_a_broken_one_is_told(tmp_path: Path
     (tmp_path / "config.json").write_text("{}", "utf-8")
     with pytest.raises(EcoRouteError, match="lacks 'hidden_size'"):
         shape_of(str(tmp_path))
-    with pytest.raises(EcoRouteError, match="no such GGUF file"):
-        shape_of(str(tmp_path / "none.gguf"))
+    for content in (
+        b"[",
+        b"[]",
+        b"5",
+        b"\xff",
+        b'{"hidden_size": []}',
+        b'{"hidden_size": 8, "num_hidden_layers": 1e999}',
+    ):
+        (tmp_path / "config.json").write_bytes(content)
+        with pytest.raises(EcoRouteError, match=r"^cannot read .*config\.json \(.*\): fetch it again$"):
+            shape_of(str(tmp_path))
+    for name in ("none.gguf", "a" * 5000 + ".gguf"):
+        with pytest.raises(EcoRouteError, match="no such GGUF file"):
+            shape_of(str(tmp_path / name))
+    assert shape_of("a" * 5000) is None
     assert shape_of("org/model") is None
+
+
+def test_a_damaged_gguf_file_is_told(tmp_path: Path) -> None:
+    pytest.importorskip("gguf", reason="needs gguf: pip install '.[benchmark]'")
+    path = tmp_path / "broken.gguf"
+    start = b"GGUF" + struct.pack("<IQQ", 3, 0, 0)
+    for content in (b"", b"junk" * 9, b"GGUF", start, start[:-8] + struct.pack("<QQ", 1, 2**62)):
+        path.write_bytes(content)
+        with pytest.raises(EcoRouteError, match=r"broken\.gguf is no whole GGUF file \(.*: fetch it again"):
+            shape_of(str(path))
 
 
 def test_a_gguf_file_is_sized_by_its_header() -> None:
