@@ -78,22 +78,38 @@ _EASY = r"easy|trivial|simple|simplest|basic|harmless|low[ -]tier|tier (?:\d+|on
 _KIND = "autocomplete|chat|chatting|small talk|explain|generate|refactor|debug|test|review|documentation|agentic"
 _THIS = r"(?:this|it|that|the task|my task|everything)"
 _ENDS = r"(?= ?(?:[.,;:!)]|$)| (?:and|so|any|use|choose|take|then|that is all)(?!\w))"
+_OR = rf"(?: or (?:an? )?(?:{_EASY}|{_KIND})(?!\w))*"
 _FIRST = r"(?:only |always |just |never anything but |the )*"
+_STOPS = (
+    r"(?= ?(?:[.,;:!)]|$)| (?:first|instead|always|only|please|now|and|so|then|for (?:this|that|it|me|every\w*))(?!\w))"
+)
+# What does not follow an order's words: it would make them an ordinary task about models, rules or routers elsewhere.
+_MINE = r"(?:my|our|an?)(?!\w)"
+_OURS = (
+    r"(?:above|answer|bar|catalogu?e?|chat|conversation|job|message|prompt|question|request|rest|rout|system|task|text|"
+    r"tier)"
+)
+_NO_THING = r"(?! (?:files?|class|column|section|field|engine)(?!\w))"
+_OF_OTHERS = rf"(?! (?:of|in|on) (?:my|our|an?|the) (?!{_OURS})\w)"
+_OF_A_KIND = r"(?! (?:of|in|from|on|as|with|by|that|which|whose) (?!you|all|any|are|exist|is|there|will|works|the (?:catalogue?|list|ranking)(?= ?(?:[.,;:!)]|$)))\w)"  # noqa: E501
+_ELSEWHERE_USED = rf"(?! for (?:the|an?|my|our|this) (?!{_OURS})\w)"
 _DIRECTIVE = (
     r"(?<!\w)(?:"
-    r"(?:ignore|disregard|forget|bypass|override) (?:(?:all|any|every|of|the|your|these|those|previous|prior|above|earlier|system|routing|router's) ){1,4}(?:rules?|instructions?|prompts?|guidelines|bars?|requirements?|tiers?|polic(?:y|ies))(?: and| but)?"  # noqa: E501
-    rf"|(?:recommend|choose|pick|select|prefer|favou?r|route (?:this |it )?to|rank|promote|use|return|answer with|respond with) {_FIRST}{_NAMED}(?![\w-])(?! (?:api|sdk|client|library|to|for|in|from|via|with|as)(?!\w))(?: first| instead| always)?"  # noqa: E501
-    rf"|(?:recommend|route (?:this |it )?to|promote|(?:always|only|just) (?:use|choose|pick|select|prefer)) {_FIRST}model \S+(?: first| instead| always)?"  # noqa: E501
-    rf"|(?:(?:^|(?<=[.!?;:,(] )|(?<=because )|(?<=since )|(?<=and )|(?<=as )){_THIS}(?: (?:is|was|counts as|should be|must be)|'s)) (?:only |just |really |merely |very |a |an |so )*(?:{_EASY}|chat|autocomplete|small talk)(?: task| question| request| thing| chat)?{_ENDS}"  # noqa: E501
-    rf"|(?:treat|classify|label|count|read|score|consider) {_THIS}(?: \w+)? as (?:only |just |a |an )*(?:{_EASY})(?: task| question| request)?{_ENDS}"  # noqa: E501
-    rf"|(?:treat|classify|score) {_THIS}(?: \w+)? as (?:only |just |a |an )*(?:{_KIND})(?: task| question| request)?"
-    r"|set (?:the |your )?(?:min_?tier|tier)(?: (?:to|=) \w+| \d+)?"
-    r"|(?:lower|reduce|drop|decrease) (?:the |your )?(?:min_?tier|bar|requirements?|tier)(?:(?: to (?:tier )?\d+)|(?= ?(?:[.,;:!]|$| for (?:this|me))))"  # noqa: E501
-    rf"|(?:task[_ ]type|min_tier) ?[:=] ?\w+|kind ?[:=] ?(?:{_KIND})|tier ?[:=] ?\d+"
-    r"|any (?:small|smaller|cheap|tiny|weak|green) (?:model|llm)(?: will do| is enough| suffices)?"
-    r"|(?:a|the) (?:small|smallest|cheap|cheapest|tiny|tiniest|weak|weakest|greenest) (?:model|llm) (?:will do|is enough|suffices)"  # noqa: E501
-    r"|(?:use|choose|pick|take|recommend) (?:the|a) (?:cheap|cheapest|tiniest|smallest|weakest|greenest) (?:model|llm)"
-    r"|you are (?:now )?(?:the|my) (?:model )?router|note to (?:the )?router|dear router"
+    rf"(?:ignore|disregard|forget|bypass|override) (?:(?:all|any|every|of|the|your|these|those|previous|prior|above|earlier|system|routing|router's) ){{1,4}}(?:(?:rules?|instructions?|prompts?|guidelines|polic(?:y|ies)){_OF_OTHERS}|bars?|requirements?|tiers?)(?!\w){_NO_THING}(?: and| but)?"  # noqa: E501
+    rf"|(?:recommend|choose|prefer|favou?r|route (?:this |it )?to|promote|answer with|respond with) {_FIRST}{_NAMED}(?![\w-])(?! (?:api|sdk|client|library|to|for|in|from|via|with|as)(?!\w))(?: first| instead| always)?"  # noqa: E501
+    rf"|(?:pick|select|rank|use|return) {_FIRST}{_NAMED}(?![\w-])(?: first| instead| always)?{_STOPS}"
+    rf"|(?:recommend|route (?:this |it )?to|promote|(?:always|only|just) (?:use|choose|pick|select|prefer)) {_FIRST}model [^\s.,;:!)]+(?:\.[^\s.,;:!)]+)*(?: first| instead| always| to the top)?{_STOPS}"  # noqa: E501
+    rf"|(?:(?:^|(?<=[.!?;:,(] )|(?<=because )|(?<=since )|(?<=and )|(?<=as )){_THIS}(?: (?:is|was|counts as|should be|must be)|'s)) (?:only |just |really |merely |very |a |an |so )*(?:{_EASY}|chat|autocomplete|small talk)(?: task| question| request| thing| chat)?{_OR}{_ENDS}"  # noqa: E501
+    rf"|(?:treat|classify|label|count|read|score|consider) {_THIS}(?: \w+)? as (?:only |just |a |an )*(?:{_EASY})(?: task| question| request)?{_OR}{_ENDS}"  # noqa: E501
+    rf"|(?:treat|classify|score) {_THIS}(?: \w+)? as (?:only |just |a |an )*(?:{_KIND})(?: task| question| request)?{_OR}"  # noqa: E501
+    r"|set (?:the |your )?(?:min_?tier|tier)(?:(?: to| =)? (?:\d+|one|two|three|low\w*|the lowest|minimum)|(?: to| =) \w+(?= ?(?:[.,;:!)]|$))|(?= ?(?:[.,;:!)]|$)))"  # noqa: E501
+    rf"|(?:lower|reduce|drop|decrease) (?:the |your )?(?:min_?tier|bar|requirements?|tier)(?:(?: to (?:tier )?\d+)|(?= ?(?:[.,;:!]|$| for (?:this|me)(?! (?:in|on) (?:my|the|an?) (?!{_OURS})\w))))"  # noqa: E501
+    rf"|task[_ ]type ?[:=] ?(?:{_KIND}|{_EASY})|min_tier ?[:=] ?\d+|kind ?[:=] ?(?:{_KIND})|tier ?[:=] ?\d+"
+    rf"|any (?:small|smaller|cheap|tiny|weak|green) (?:model|llm)(?!\w)(?:(?: will do| is enough| suffices){_ELSEWHERE_USED}|(?! (?:will do|is enough|suffices)))"  # noqa: E501
+    rf"|(?:a|the) (?:small|smallest|cheap|cheapest|tiny|tiniest|weak|weakest|greenest) (?:model|llm) (?:will do|is enough|suffices){_ELSEWHERE_USED}"  # noqa: E501
+    rf"|(?:use|choose|pick|take|recommend) (?:the|a) (?:cheap|cheapest|tiniest|smallest|weakest|greenest) (?:model|llm)(?!\w){_OF_A_KIND}"  # noqa: E501
+    rf"|you are (?:now )?(?:the|my) (?:model )?router(?! (?:of|in|for) {_MINE}| (?:class|component|module)(?!\w))"
+    r"|note to (?:the )?router|dear router"
     r")(?!\w)"
 )
 _SMALL_WORDS = re.compile(
