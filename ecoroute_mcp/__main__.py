@@ -213,19 +213,19 @@ def _recommend_lines(path: str, options: dict[str, Any], hosted_only: bool) -> i
         if not line.strip():
             continue
         try:
-            item = json.loads(line)
+            item = json.loads(line.decode())
             given = {"task": item} if isinstance(item, str) else item
             if not isinstance(given, dict) or "detected" in given:
                 raise EcoRouteError("a line is a JSON string, or an object with `task` and the options' names")
             bars = {"min_tier": None, "min_success": None} if _BARS & given.keys() else {}
             request = reader.validate_json(_json({**options, **bars, **given}), strict=True, extra="forbid")
             print(_json(router.recommend(dataclasses.replace(request, detected=detected)), indent=None))
-        except (json.JSONDecodeError, RecursionError) as error:
-            problem = f"not JSON: {error}"
         except ValidationError as error:
             problem = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()[:5])
         except EcoRouteError as error:
             problem = str(error)
+        except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, half a surrogate pair, a number without end
+            problem = f"not JSON in UTF-8: {error}"
         else:
             continue
         failed += 1
@@ -328,7 +328,8 @@ def _regions(arguments: argparse.Namespace) -> int:
     ]
     _found(rows, "zone", arguments.query, router.zones.complete)
     if arguments.json:
-        print(_json({"grids": rows, "aliases": other, "sources": router.cited(tuple(rows))}))
+        aliases = {grid.zone: other[grid.zone] for grid in rows if grid.zone in other}
+        print(_json({"grids": rows, "aliases": aliases, "sources": router.cited(tuple(rows))}))
         return 0
     _print_table(
         ("zone", "name", "gCO2e/kWh", "90 %", "from", "also"),
@@ -460,8 +461,7 @@ def _detect() -> Detected:
 
 
 def _listed(text: str | None) -> tuple[str, ...] | None:
-    names = tuple(name.strip() for name in (text or "").split(",") if name.strip())
-    return names or None
+    return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _port(text: str) -> int:
@@ -470,14 +470,14 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _lines(path: str) -> Iterator[str]:
+def _lines(path: str) -> Iterator[bytes]:
     if path == "-":
-        yield from sys.stdin
+        yield from sys.stdin.buffer
         return
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, "rb") as file:
             yield from file
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise EcoRouteError(f"cannot read {path}: {error}; give a UTF-8 file with one JSON task a line") from error
 
 

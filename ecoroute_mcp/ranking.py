@@ -409,7 +409,7 @@ class Router:
             raise EcoRouteError(f"limit must lie between 1 and {MAX_LIMIT}")
         if request.sort_by not in SORT_BY:
             raise EcoRouteError(f"unknown sort_by {shown(request.sort_by)!r}: valid values are {', '.join(SORT_BY)}")
-        kind = request.task_type or GENERAL_KIND
+        kind = GENERAL_KIND if request.task_type is None else request.task_type
         demand = self.tasks.demand(
             None,
             kind=kind,

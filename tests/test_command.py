@@ -61,6 +61,18 @@ def test_a_file_of_tasks_gives_a_result_a_line(tmp_path: Path) -> None:
     assert ecoroute("recommend", "--jsonl", "-", stdin='"fix the bug"\n').returncode == 0
 
 
+def test_a_line_that_is_no_text_costs_that_line(tmp_path: Path) -> None:
+    tasks = tmp_path / "tasks.jsonl"
+    endless = b'{"task": "x", "context_tokens": ' + b"9" * 5000 + b"}"
+    tasks.write_bytes(b"\n".join((rb'"half \ud800 pair"', b'"fix \xff it"', endless, b'"fix the bug"', b"")))
+    result = ecoroute("recommend", "--jsonl", str(tasks))
+    *bad, good = (json.loads(line) for line in result.stdout.splitlines())
+    assert [line["line"] for line in bad] == [1, 2, 3]
+    assert [line["error"].partition(":")[0] for line in bad] == ["not JSON in UTF-8"] * 3
+    assert good["demand"]["kind"] == "debug"
+    assert (result.returncode, result.stderr) == (1, "ecoroute: 3 lines could not be answered; each says why\n")
+
+
 def test_the_bar_can_be_a_probability_of_success(tmp_path: Path) -> None:
     asked = ("recommend", "reverse a linked list", "--task-type", "generate", "--min-success", "0.8")
     done = ecoroute(*asked, "--json")
@@ -87,6 +99,8 @@ def test_the_bar_can_be_a_probability_of_success(tmp_path: Path) -> None:
         (("recommend", TASK, "--current-model", "claude-sonet-4-5"), "claude-sonnet-4-5"),
         (("recommend", TASK, "--task-type", "debugging"), "closest: debug"),
         (("recommend", "--jsonl", "/nowhere/tasks.jsonl"), "cannot read /nowhere/tasks.jsonl"),
+        (("recommend", TASK, "--candidates", " ,"), "candidates is empty: name at least one model"),
+        (("rank", "--task-type", ""), "unknown task_type ''"),
         (("recommend", TASK, "--min-success", "0.8"), "none for tasks of the kind debug, only for generate"),
         (("recommend", TASK, "--min-success", "0.8", "--min-tier", "5"), "leave out one of them"),
         (("rank", "--min-success", "80"), "min_success must lie between 0 and 1, both excluded, not 80"),
@@ -121,6 +135,8 @@ def test_models_and_regions_list_what_the_data_holds(catalogue: Catalogue) -> No
     for grid in regions["grids"]:
         assert set(grid["intensity_g_per_kwh"]["sources"]) <= set(regions["sources"])
     assert "SWE\tSweden" in ecoroute("regions", "eu-north-1").stdout
+    sweden = json.loads(ecoroute("regions", "eu-north-1", "--json").stdout)
+    assert set(sweden["aliases"]) == {grid["zone"] for grid in sweden["grids"]}
 
 
 def test_the_environment_sets_defaults_that_the_answer_names() -> None:
@@ -129,6 +145,10 @@ def test_the_environment_sets_defaults_that_the_answer_names() -> None:
     assert answer["zone"]["zone"] == "POL"
     assert answer["zone"]["chosen_by"] == "ECOROUTE_REGION"
     assert "candidates: gpt-5, qwen3:32b, from ECOROUTE_CANDIDATES" in answer["defaulted"]
+    assert (
+        "ECOROUTE_CANDIDATES in the environment: candidates is empty"
+        in ecoroute("recommend", TASK, ECOROUTE_CANDIDATES=",").stderr
+    )
     wrong = ecoroute("recommend", TASK, ECOROUTE_REGION="Atlantis")
     assert wrong.returncode == 1
     assert "ECOROUTE_REGION in the environment" in wrong.stderr
