@@ -140,27 +140,68 @@ class Opened:
 
 
 def open_catalogue(path: Path, data: Path, *, wait_s: float = store.LOCK_WAIT_S) -> Opened:
-    """The catalogue of the database at ``path``, built first, where that is needed, from ``data`` and the figures of
-    this machine.
+    """The catalogue of the database at ``path``, built first, where that is needed, from its data and the figures of
+    this machine. Its data lies in the folder that :func:`refresh` was last given, or else in ``data``.
 
     It is needed on first use, after either changed, and when the file is damaged or of an older version; ``notice``
-    then says so. Raises EcoRouteError where the file is not ours, newer, or locked for longer than ``wait_s`` seconds,
-    and where it must be built but cannot be written.
+    then says so. Where the data cannot be read, the rows of the database stay in use, with this machine's figures as
+    they are now, and ``notice`` says why and how to mend that. Raises EcoRouteError where there are no such rows, where
+    the file is not ours, newer, or locked for longer than ``wait_s`` seconds, and where it must be built but cannot be
+    written.
     """
     local = this_machine(path)
-    current = fingerprint(data, local)
+    chosen = store.chosen_folder(path, wait_s=wait_s)
+    folder = Path(chosen) if chosen else data
+    elsewhere = _chosen(folder, data)
+    said = ""
+    if elsewhere:
+        said = f"The data is that of {folder}, by `ecoroute refresh --data`; `ecoroute refresh` {_RETURNS}."
+    current = fingerprint(folder, local)
     try:
         catalogue = store.load(path, fingerprint=current, wait_s=wait_s)
-        return Opened(catalogue, store.meta(path, wait_s=wait_s)["note"])
+        return Opened(catalogue, _joined(said, store.meta(path, wait_s=wait_s)["note"]))
     except store.NeedsRebuild as reason:
         why = reason.why
-    _refuse_inside(path, data)
-    gathered = _gather(data, local, yesterday=None)
-    store.save(gathered.catalogue, path, current, note=gathered.doubts, wait_s=wait_s)
-    return Opened(
-        gathered.catalogue,
-        " ".join(filter(None, (f"The database {path} was built from {data}: {why}.", gathered.doubts))),
-    )
+    _refuse_inside(path, folder)
+    try:
+        if not folder.is_dir():
+            raise EcoRouteError(f"there is no folder {folder}")
+        gathered = _gather(folder, local, yesterday=None)
+    except EcoRouteError as error:
+        repair = f"put that right, or `ecoroute refresh` {_RETURNS if elsewhere else _TAKES}"
+        try:
+            return _as_it_was(path, local, f"the data in {folder} cannot be read ({error}): {repair}", wait_s)
+        except store.NeedsRebuild:  # there is nothing to go on with
+            raise EcoRouteError(f"{error}; `ecoroute refresh` {_RETURNS}" if elsewhere else str(error)) from error
+    if store.chosen_folder(path, wait_s=wait_s) != chosen:  # a refresh came between
+        return open_catalogue(path, data, wait_s=wait_s)
+    store.save(gathered.catalogue, path, current, note=gathered.doubts, folder=elsewhere, wait_s=wait_s)
+    built = f"The database {path} was built from {folder}: {why}."
+    return Opened(gathered.catalogue, _joined(built, said, gathered.doubts))
+
+
+_RETURNS = "returns to the packaged data"
+_TAKES = "takes the tables that can be read"
+
+
+def _as_it_was(path: Path, local: Path, why: str, wait_s: float) -> Opened:
+    """What the database at ``path`` holds, for want of data. Raises as :func:`store.load` does."""
+    stored, about = store.load(path, wait_s=wait_s), store.meta(path, wait_s=wait_s)
+    tables = {field.name: getattr(stored, field.name) for field in fields(stored)}
+    tables["sources"] = tuple(source for source in stored.sources if source.id != THIS_MACHINE)
+    doubts = _add_local(tables, local)
+    rest = about["note"] if doubts in about["note"] else _joined(doubts, about["note"])
+    notice = f"The database's rows of {about['built_at']} stay in use, since {why}."
+    return Opened(Catalogue.checked(**tables), _joined(notice, rest))
+
+
+def _chosen(folder: Path, data: Path) -> str:
+    """How the choice of a folder is kept: its absolute path, or nothing where it is ``data``."""
+    return "" if folder.resolve() == data.resolve() else str(folder.resolve())
+
+
+def _joined(*parts: str) -> str:
+    return " ".join(filter(None, parts))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +246,8 @@ def refresh(database: Path, data: Path, *, wait_s: float = store.LOCK_WAIT_S) ->
     """Read ``data`` and the figures of this machine, save them to ``database``, and say what changed.
 
     A table whose file cannot be read keeps the rows the database has; with no such rows, and where old and new rows do
-    not fit together, EcoRouteError is raised and the database stays as it is.
+    not fit together, EcoRouteError is raised and the database stays as it is. From then on the database follows
+    ``data``, until it is refreshed from another folder.
     """
     if not data.is_dir():
         raise EcoRouteError(f"there is no folder {data}: name one that holds the tables, or leave it out")
@@ -217,6 +259,12 @@ def refresh(database: Path, data: Path, *, wait_s: float = store.LOCK_WAIT_S) ->
     except store.NeedsRebuild as reason:
         notices.append(f"The database {database} was built anew: {reason.why}.")
     local = this_machine(database)
+    folder = _chosen(data, packaged_data())
+    before = store.chosen_folder(database, wait_s=wait_s)
+    if folder and folder != before:
+        notices.append(f"The data is that of {folder} from now on; `ecoroute refresh` without --data {_RETURNS}.")
+    if before and not folder:
+        notices.append(f"The data is the packaged one again, no longer that of {before}.")
     current = fingerprint(data, local)
     gathered = _gather(data, local, yesterday)
     catalogue, failed = gathered.catalogue, gathered.failed
@@ -224,7 +272,7 @@ def refresh(database: Path, data: Path, *, wait_s: float = store.LOCK_WAIT_S) ->
     if gathered.doubts:
         notes.append(gathered.doubts)
         notices.append(gathered.doubts)
-    store.save(catalogue, database, current, note="; ".join(notes), wait_s=wait_s)
+    store.save(catalogue, database, current, note="; ".join(notes), folder=folder, wait_s=wait_s)
     changes = tuple(_change(table, yesterday, catalogue) for table in _FILES)
     return Report(database=database, changes=changes, failed=failed, notice=" ".join(notices))
 
@@ -302,16 +350,20 @@ def _gather(data: Path, local: Path | None, yesterday: Catalogue | None) -> _Gat
             bases = {source.id: source.basis for source in tables[table]}
     if failed and yesterday is None:
         raise EcoRouteError("\n".join(failed.values()))
-    doubts = ""
-    if local is not None:
-        rows, complaints = local_rows(local, {model.id for model in tables["models"]})
-        tables["local_energy"] = rows
-        if rows:
-            tables["sources"] += (_source_of(local, rows),)
-        if complaints:
-            listed = "; ".join(complaints[:_MOST_COMPLAINTS])
-            doubts = f"Measurements of this machine were left out ({listed}): remove these lines, or measure again."
+    doubts = "" if local is None else _add_local(tables, local)
     return _Gathered(catalogue=Catalogue.checked(**tables), failed=failed, doubts=doubts)
+
+
+def _add_local(tables: dict[str, tuple[Any, ...]], local: Path) -> str:
+    """Put this machine's figures and their source into the tables; returns which were left out and why."""
+    rows, complaints = local_rows(local, {model.id for model in tables["models"]})
+    tables["local_energy"] = rows
+    if rows:
+        tables["sources"] += (_source_of(local, rows),)
+    if not complaints:
+        return ""
+    listed = "; ".join(complaints[:_MOST_COMPLAINTS])
+    return f"Measurements of this machine were left out ({listed}): remove these lines, or measure again."
 
 
 def _source_of(local: Path, rows: Sequence[LocalEnergy]) -> Source:

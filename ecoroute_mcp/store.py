@@ -235,12 +235,21 @@ _META = "CREATE TABLE meta (\n  key TEXT PRIMARY KEY,\n  value TEXT NOT NULL\n)"
 # Writing.
 
 
-def save(catalogue: Catalogue, path: Path, fingerprint: str, *, note: str = "", wait_s: float = LOCK_WAIT_S) -> None:
+def save(
+    catalogue: Catalogue,
+    path: Path,
+    fingerprint: str,
+    *,
+    note: str = "",
+    folder: str = "",
+    wait_s: float = LOCK_WAIT_S,
+) -> None:
     """Replace the database at ``path`` by this catalogue in one step; the old one stays until the new one is whole.
 
-    ``fingerprint`` names the data it was read from, ``note`` what a reader should be told about these rows. Waits up to
-    ``wait_s`` seconds for another writer. Raises EcoRouteError where the path cannot be written, where the file there
-    is not this project's or a newer version's, and where a value has no form in SQLite.
+    ``fingerprint`` names the data it was read from, ``note`` what a reader should be told about these rows, ``folder``
+    where the data lies if that was chosen (empty: in the package). Waits up to ``wait_s`` seconds for another writer.
+    Raises EcoRouteError where the path cannot be written, where the file there is not this project's or a newer
+    version's, and where a value has no form in SQLite.
     """
     target = _real(path)
     _make_way(target, wait_s)
@@ -250,7 +259,7 @@ def save(catalogue: Catalogue, path: Path, fingerprint: str, *, note: str = "", 
     try:
         with _explained(target, "write"):
             os.close(handle)
-            _build(temporary, catalogue, fingerprint, note)
+            _build(temporary, catalogue, fingerprint, note, folder)
             _sync(temporary)
             temporary.chmod(0o644)
             _replace(temporary, target, wait_s)
@@ -278,7 +287,7 @@ def temporary_beside(target: Path) -> tuple[int, Path]:
     return handle, Path(name)
 
 
-def _build(path: Path, catalogue: Catalogue, fingerprint: str, note: str) -> None:
+def _build(path: Path, catalogue: Catalogue, fingerprint: str, note: str, folder: str) -> None:
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = OFF")  # nobody else sees this file, and a failed build is deleted
         connection.execute("PRAGMA synchronous = OFF")
@@ -299,6 +308,7 @@ def _build(path: Path, catalogue: Catalogue, fingerprint: str, note: str) -> Non
             "built_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "version": _version(),
             "note": note,
+            "folder": folder,
             "checksum": _checksum(_select_all(connection)),
         }
         connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
@@ -382,7 +392,7 @@ def load(path: Path, *, fingerprint: str | None = None, wait_s: float = LOCK_WAI
 
 
 def meta(path: Path, *, wait_s: float = LOCK_WAIT_S) -> dict[str, str]:
-    """What the database says of itself: schema, fingerprint, built_at (UTC), version, note, checksum.
+    """What the database says of itself: schema, fingerprint, built_at (UTC), version, note, folder, checksum.
 
     Raises as :func:`load` does.
     """
@@ -393,7 +403,24 @@ def meta(path: Path, *, wait_s: float = LOCK_WAIT_S) -> dict[str, str]:
     missing = {"schema", "fingerprint", "built_at", "version", "note", "checksum"} - set(stored)
     if missing:
         raise NeedsRebuild(path, f"it is damaged (its meta table has no {', '.join(sorted(missing))})")
-    return stored
+    return {"folder": ""} | stored
+
+
+def chosen_folder(path: Path, *, wait_s: float = LOCK_WAIT_S) -> str:
+    """The folder that the data of the database at ``path`` was chosen to come from; empty where none was chosen, where
+    there is no database, and where a damaged one does not say. An older version's is read as well.
+
+    Raises EcoRouteError where the file is not ours, newer, unreadable, or locked for longer than ``wait_s`` seconds.
+    """
+    path = _real(path)
+    with contextlib.suppress(NeedsRebuild):
+        _identify(path)
+    if not path.exists():
+        return ""
+    with contextlib.suppress(NeedsRebuild), _connection(path, wait_s) as connection:
+        for (folder,) in connection.execute("SELECT value FROM meta WHERE key = 'folder'"):
+            return str(folder)
+    return ""
 
 
 def _select_all(connection: sqlite3.Connection) -> dict[str, list[tuple[Any, ...]]]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import datetime
 import os
+import re
+import shutil
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -490,7 +494,10 @@ def test_an_open_that_need_not_build_imports_no_reader(data: Path, db: Path) -> 
 
 def test_a_refresh_reports_what_it_changed(data: Path, db: Path) -> None:
     first = refresh.refresh(db, data)
-    assert first.notice == f"The database {db} was built anew: it does not exist yet."
+    assert first.notice == (
+        f"The database {db} was built anew: it does not exist yet. The data is that of {data} from now on; "
+        "`ecoroute refresh` without --data returns to the packaged data."
+    )
     assert first.failed == {}
     assert sum(change.after for change in first.changes) == sum(len(change.added) for change in first.changes) == 23
     assert all(change.text().endswith("unchanged") for change in refresh.refresh(db, data).changes)
@@ -581,6 +588,96 @@ def test_without_a_yesterday_a_failure_is_an_error(data: Path, db: Path) -> None
     assert db.read_bytes() == b""
 
 
+# Data of one's own.
+
+
+def other(data: Path, name: str = "other") -> Path:
+    """A copy of the folder with other figures of Sweden."""
+    folder = data.with_name(name)
+    shutil.copytree(data, folder)
+    change(folder, "grids.csv", "2025-01-01,20,25,30", "2025-01-01,900,1000,1100")
+    return folder
+
+
+def sweden(opened: refresh.Opened) -> float:
+    return opened.catalogue.grids[0].intensity_g_per_kwh.mid
+
+
+def test_the_folder_a_refresh_was_given_stays_in_use(data: Path, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = other(data)
+    assert sweden(open_catalogue(db, data)) == 25.0
+    monkeypatch.chdir(data.parent)
+    refresh.refresh(db, Path("other"))
+    monkeypatch.chdir("/")
+    said = f"The data is that of {own}, by `ecoroute refresh --data`; `ecoroute refresh` returns to the packaged data."
+    for _ in range(2):
+        assert open_catalogue(db, data) == refresh.Opened(read(own), said)
+    change(own, "grids.csv", "900,1000,1100", "900,1001,1100")
+    opened = open_catalogue(db, data)
+    assert sweden(opened) == 1001.0
+    assert opened.notice == (
+        f"The database {db} was built from {own}: it was built from other data than is here now. {said}"
+    )
+    whole = db.read_bytes()
+    db.write_bytes(whole[:60] + (store.SCHEMA - 1).to_bytes(4, "big") + whole[64:])
+    assert sweden(open_catalogue(db, data)) == 1001.0
+    assert open_catalogue(db, data) == refresh.Opened(read(own), said)
+
+
+def test_a_folder_that_is_gone_leaves_its_rows_in_use(data: Path, db: Path) -> None:
+    own = other(data)
+    refresh.refresh(db, own)
+    rows, built_at = read(own), store.meta(db)["built_at"]
+    shutil.rmtree(own)
+    said = (
+        f"The database's rows of {built_at} stay in use, since the data in {own} cannot be read (there is no folder "
+        f"{own}): put that right, or `ecoroute refresh` returns to the packaged data."
+    )
+    for _ in range(2):
+        assert open_catalogue(db, data) == refresh.Opened(rows, said)
+    connection = sqlite3.connect(db)
+    with connection:
+        connection.execute("UPDATE grids SET intensity_g_per_kwh_mid = 950")
+    connection.close()
+    with pytest.raises(EcoRouteError, match=f"there is no folder {own}; `ecoroute refresh` returns to the packaged"):
+        open_catalogue(db, data)
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_a_broken_file_leaves_the_rows_of_before_in_use_and_is_named(data: Path, db: Path, name: str) -> None:
+    before = open_catalogue(db, data).catalogue
+    written = db.read_bytes()
+    content = (data / name).read_bytes()
+    (data / name).write_bytes(content + b"\xff")
+    opened = open_catalogue(db, data)
+    assert opened.catalogue == before
+    assert opened.notice.startswith(
+        f"The database's rows of {store.meta(db)['built_at']} stay in use, since the data in {data} cannot be read "
+        f"({data / name} line "
+    )
+    assert opened.notice.endswith(": put that right, or `ecoroute refresh` takes the tables that can be read.")
+    assert db.read_bytes() == written
+    (data / name).write_bytes(content)
+    assert open_catalogue(db, data) == refresh.Opened(before, "")
+
+
+def test_a_dangling_reference_leaves_the_rows_of_before_in_use(data: Path, db: Path) -> None:
+    before = open_catalogue(db, data).catalogue
+    change(data, "aliases.csv", "acme/anvil", "acme/anvl")
+    opened = open_catalogue(db, data)
+    assert opened.catalogue == before
+    assert "aliases: model 'acme/anvl' is not in models" in opened.notice
+
+
+def test_a_broken_file_without_rows_of_before_is_an_error(data: Path, db: Path) -> None:
+    open_catalogue(db, data)
+    db.write_bytes(db.read_bytes()[:9000])
+    (data / "grids.csv").write_bytes(b"\xff")
+    with pytest.raises(EcoRouteError) as caught:
+        open_catalogue(db, data)
+    assert str(caught.value) == f"{data}/grids.csv line 1: is not UTF-8: save the file as UTF-8"
+
+
 # The data that is shipped.
 
 shipped = pytest.mark.skipif(
@@ -591,6 +688,41 @@ shipped = pytest.mark.skipif(
 
 def test_a_checkout_reads_the_folder_beside_the_package() -> None:
     assert packaged_data() == Path(refresh.__file__).parent.parent / "data"
+
+
+@shipped
+def test_the_command_keeps_to_the_folder_it_was_given_until_it_is_told_to_return(db: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(packaged_data(), own, ignore=shutil.ignore_patterns("measurements", "upstream"))
+    line = next(line for line in (own / "grids.csv").read_text("utf-8").splitlines() if line.startswith("SWE,"))
+    columns = next(csv.reader([line]))
+    figures = [index for index, cell in enumerate(columns) if re.fullmatch(r"[0-9.]+", cell)][:3]
+    packaged = columns[figures[1]]
+    for index, figure in zip(figures, ("900", "1000", "1100"), strict=True):
+        columns[index] = figure
+    change(own, "grids.csv", line, ",".join(f'"{cell}"' for cell in columns))
+
+    def said(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "ecoroute_mcp", *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONPATH": str(Path(refresh.__file__).parents[1]), "ECOROUTE_DB": str(db)},
+        )
+        return done.stdout
+
+    assert f"The data is that of {own} from now on" in said("refresh", "--data", str(own))
+    assert "\t1e+03\t900 to 1.1e+03\t" in said("regions", "sweden")
+    assert f"The data is that of {own}, by `ecoroute refresh --data`" in said("health")
+    (own / "grids.csv").write_text("x\n")
+    assert "\t1e+03\t900 to 1.1e+03\t" in said("regions", "sweden")
+    health = said("health")
+    assert f"{own}/grids.csv line 1: no field is called 'x'" in health
+    assert "`ecoroute refresh` returns to the packaged data" in health
+    assert f"The data is the packaged one again, no longer that of {own}." in said("refresh")
+    assert f"\t{float(packaged):.3g}\t" in said("regions", "sweden")
+    assert str(own) not in said("health")
 
 
 @shipped

@@ -161,11 +161,29 @@ def test_the_columns_read_well_by_hand(saved: Path) -> None:
 
 
 def test_meta_says_what_the_file_is(saved: Path) -> None:
-    store.save(SMALL, saved, "f2", note="aliases has the rows of an earlier refresh")
+    store.save(SMALL, saved, "f2", note="aliases has the rows of an earlier refresh", folder="/some/data")
     meta = store.meta(saved)
-    assert sorted(meta) == ["built_at", "checksum", "fingerprint", "note", "schema", "version"]
+    assert sorted(meta) == ["built_at", "checksum", "fingerprint", "folder", "note", "schema", "version"]
+    assert meta["folder"] == store.chosen_folder(saved) == "/some/data"
     assert meta["fingerprint"] == "f2"
     assert meta["note"] == "aliases has the rows of an earlier refresh"
+
+
+def test_the_chosen_folder_outlives_damage_and_an_upgrade(saved: Path) -> None:
+    assert store.chosen_folder(saved) == store.chosen_folder(saved.with_name("absent.db")) == ""
+    store.save(SMALL, saved, "f2", folder="/some/data")
+    set_version(saved, store.SCHEMA - 1)
+    assert store.chosen_folder(saved) == "/some/data"
+    connection = sqlite3.connect(saved)
+    with connection:
+        connection.execute("DELETE FROM meta WHERE key = 'folder'")  # as an earlier release wrote it
+    connection.close()
+    assert store.chosen_folder(saved) == ""
+    saved.write_bytes(saved.read_bytes()[:5000])
+    assert store.chosen_folder(saved) == ""
+    saved.write_bytes(b"id,provider")
+    with pytest.raises(EcoRouteError, match="not an EcoRoute database"):
+        store.chosen_folder(saved)
 
 
 def test_a_type_without_a_column_form_is_refused_when_it_is_added() -> None:

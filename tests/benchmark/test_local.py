@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -201,6 +202,21 @@ def test_a_writing_removes_what_killed_ones_left(file: Path) -> None:
 
 
 # Through the router.
+
+
+def test_figures_of_this_machine_are_taken_though_the_data_cannot_be_read(
+    file: Path, database: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(refresh.packaged_data(), own, ignore=shutil.ignore_patterns("measurements", "upstream"))
+    refresh.refresh(database, own)
+    shutil.rmtree(own)
+    written = local.write([EIGHT], file)
+    opened = refresh.open_catalogue(database, refresh.packaged_data())
+    assert opened.catalogue.local_energy == written.rows
+    assert f"there is no folder {own}" in opened.notice
+    file.unlink()
+    assert refresh.open_catalogue(database, refresh.packaged_data()).catalogue.local_energy == ()
 
 
 def ecoroute(database: Path, *arguments: str, **environment: str) -> Any:
