@@ -97,31 +97,37 @@ class Reply:
     def parsed(cls, begin_s: float, end_s: float, pieces: Sequence[tuple[float, bytes]]) -> Reply:
         """From the bytes of a reply and when they arrived.
 
-        Raises EcoRouteError for an error in the stream, for what is no stream of events, or without usage."""
+        Raises EcoRouteError for an error in the stream, for what is no stream of such events, or without usage."""
         chunks: list[Chunk] = []
         usage: dict[str, Any] = {}
         counted = 0
         for at_s, event in _events(pieces):
             if "error" in event:
                 raise EcoRouteError(f"the server broke a reply off: {_message(event)}")
-            given = event.get("usage") or {}
-            so_far = given.get("completion_tokens")
-            usage = given if isinstance(so_far, int) else usage
-            if any(_text(choice) for choice in event.get("choices") or ()):
-                chunks.append(Chunk(at_s, so_far - counted if isinstance(so_far, int) else None))
-                counted = so_far if isinstance(so_far, int) else counted
-        if not isinstance(usage.get("prompt_tokens"), int):
+            given = _object(event.get("usage") or {}, "usage")
+            so_far = _count(given, "completion_tokens")
+            usage = usage if so_far is None else given
+            choices = event.get("choices") or []
+            if not isinstance(choices, list):
+                raise _not_of_the_protocol("choices", choices, "a list")
+            texts = [_text(_object(choice, "choice")) for choice in choices]
+            if any(texts):
+                chunks.append(Chunk(at_s, None if so_far is None else so_far - counted))
+                counted = counted if so_far is None else so_far
+        prompt, generated = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+        if prompt is None or generated is None:
             raise EcoRouteError(
                 "the server streams no usage, so its tokens cannot be counted: update it to a release that answers "
                 'stream_options {"include_usage": true} (vLLM, llama.cpp, Ollama and transformers serve all do)'
             )
+        details = _object(usage.get("prompt_tokens_details") or {}, "prompt_tokens_details")
         return cls(
             begin_s=begin_s,
             end_s=end_s,
             chunks=tuple(chunks),
-            prompt=usage["prompt_tokens"],
-            generated=usage["completion_tokens"],
-            cached=(usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
+            prompt=prompt,
+            generated=generated,
+            cached=_count(details, "cached_tokens") or 0,
         )
 
     def tokens_by(self, at_s: float) -> float:
@@ -150,13 +156,35 @@ def _events(pieces: Sequence[tuple[float, bytes]]) -> list[tuple[float, dict[str
                 event = json.loads(content)
             except ValueError as error:
                 raise EcoRouteError(f"the server sent what is no JSON: {content[:80]!r}") from error
-            found.append((at_s, event))
+            found.append((at_s, _object(event, "event")))
+    return found
+
+
+def _not_of_the_protocol(name: str, found: Any, wanted: str) -> EcoRouteError:
+    return EcoRouteError(
+        f"the server streams {str(found)[:80]!r} as {name}, where the OpenAI protocol has {wanted}: give --endpoint "
+        "the base URL of a server that keeps to it"
+    )
+
+
+def _object(found: Any, name: str) -> dict[str, Any]:
+    """What was found, which must be a JSON object."""
+    if not isinstance(found, dict):
+        raise _not_of_the_protocol(name, found, "an object")
+    return found
+
+
+def _count(counts: dict[str, Any], name: str) -> int | None:
+    """A number of tokens, None where it is not said."""
+    found = counts.get(name)
+    if found is not None and (not isinstance(found, int) or isinstance(found, bool) or found < 0):
+        raise _not_of_the_protocol(name, found, "a number of tokens")
     return found
 
 
 def _text(choice: dict[str, Any]) -> bool:
     """Whether a choice of a chunk carries generated text, thoughts included."""
-    delta = choice.get("delta") or {}
+    delta = _object(choice.get("delta") or {}, "delta")
     return any((choice.get("text"), *(delta.get(name) for name in ("content", "reasoning_content", "reasoning"))))
 
 
@@ -204,8 +232,8 @@ class Endpoint:
         except (EcoRouteError, KeyboardInterrupt):
             self.close()
             raise
-        meta = entry.get("meta") or {}
-        parameters = meta.get("n_params")
+        meta = entry.get("meta")
+        parameters = meta.get("n_params") if isinstance(meta, dict) else None
         self.weights = Weights(
             source="served",
             revision=str(entry.get("revision") or entry.get("root") or "not stated"),
@@ -218,7 +246,8 @@ class Endpoint:
     def _listed(self) -> tuple[dict[str, Any], list[str]]:
         """The server's entry for the model, empty if it lists none, and the names of all models that it lists."""
         document = self._document("/v1/models") or {}
-        entries = [entry for entry in document.get("data") or () if isinstance(entry, dict)]
+        listed = document.get("data")
+        entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
         own = next((entry for entry in entries if entry.get("id") == self._model), {})
         return own, [str(entry.get("id")) for entry in entries]
 
@@ -396,6 +425,10 @@ class Endpoint:
         except httpx.ConnectError as error:
             raise EcoRouteError(
                 f"no server answers at {self._url} ({error}): start it, or give its base URL with --endpoint"
+            ) from error
+        except httpx.InvalidURL as error:
+            raise EcoRouteError(
+                f"{self._url} is no URL ({error}): give --endpoint a base URL such as http://127.0.0.1:8000/v1"
             ) from error
         except httpx.HTTPError as error:
             raise EcoRouteError(f"{self._url} failed: {type(error).__name__} {error}".rstrip()) from error

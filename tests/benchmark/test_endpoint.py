@@ -155,6 +155,36 @@ def test_a_stream_without_usage_or_with_an_error_is_refused() -> None:
         Reply.parsed(0.0, 1.0, [(0.5, b"data: <html>\n\n")])
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b"data: 5", "'5' as event, where the OpenAI protocol has an object"),
+        (b"data: null", "'None' as event, where the OpenAI protocol has an object"),
+        (b'data: ["error"]', "as event, where the OpenAI protocol has an object"),
+        (b'data: {"choices": [null]}', "'None' as choice, where the OpenAI protocol has an object"),
+        (b'data: {"choices": [{"text": "a"}, 7]}', "'7' as choice, where the OpenAI protocol has an object"),
+        (b'data: {"choices": 5}', "'5' as choices, where the OpenAI protocol has a list"),
+        (b'data: {"choices": [{"delta": "a"}]}', "'a' as delta, where the OpenAI protocol has an object"),
+        (b'data: {"usage": 5}', "'5' as usage, where the OpenAI protocol has an object"),
+        (b'data: {"usage": {"completion_tokens": "2"}}', "'2' as completion_tokens, where .* a number of tokens"),
+        (b'data: {"usage": {"completion_tokens": true}}', "'True' as completion_tokens, where .* a number of tokens"),
+        (b'data: {"usage": {"completion_tokens": 2, "prompt_tokens": -1}}', "'-1' as prompt_tokens"),
+        (
+            b'data: {"usage": {"completion_tokens": 2, "prompt_tokens": 1, "prompt_tokens_details": 3}}',
+            "'3' as prompt_tokens_details",
+        ),
+        (
+            b'data: {"usage": {"completion_tokens": 2, "prompt_tokens": 1, "prompt_tokens_details": '
+            b'{"cached_tokens": 0.5}}}',
+            "'0.5' as cached_tokens",
+        ),
+    ],
+)
+def test_events_of_another_form_are_refused(line: bytes, said: str) -> None:
+    with pytest.raises(EcoRouteError, match=f"^the server streams .*{said}.*: give --endpoint the base URL"):
+        Reply.parsed(0.0, 1.0, [(0.5, line + b"\n\n")])
+
+
 # -- servers that replay
 
 Answer = tuple[int, bytes]
@@ -224,6 +254,8 @@ def test_no_server_is_told_with_its_repair() -> None:
         Endpoint(at(url + "/v1"))
     with pytest.raises(EcoRouteError, match="a base URL such as"):
         Endpoint(at("localhost:8000"))
+    with pytest.raises(EcoRouteError, match=r"http://127\.0\.0\.1:x is no URL .*: give --endpoint a base URL such as"):
+        Endpoint(at("http://127.0.0.1:x"))
 
 
 def test_an_unknown_model_is_told_with_the_servers_words_and_models() -> None:
@@ -239,6 +271,15 @@ def test_an_unknown_model_is_told_with_the_servers_words_and_models() -> None:
         f"{url} does not serve 'a model' (HTTP 404: The model `a model` does not exist.); it lists Qwen/Qwen3-8B, "
         "lora: give --model as the server names it"
     )
+
+
+@pytest.mark.parametrize("listed", [b"5", b"null", b'{"data": 5}', b'{"data": [5, {"id": "a model", "meta": 5}]}'])
+def test_a_list_of_models_of_another_form_says_nothing_of_the_model(listed: bytes) -> None:
+    def odd(path: str, body: dict[str, Any]) -> Answer:
+        return (200, listed) if path == "/v1/models" else obliging(path, body)
+
+    with server(odd) as url, closing(Endpoint(at(url))) as endpoint:
+        assert (endpoint.weights.revision, endpoint.weights.parameters) == ("not stated", None)
 
 
 def test_a_server_without_usage_is_refused() -> None:
