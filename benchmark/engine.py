@@ -213,15 +213,25 @@ def _load(config: TrialConfig) -> tuple[Any, WeightsSource, str]:
         if not os.path.isfile(path):
             raise EcoRouteError(f"no such GGUF file: {config.model}")
         with _reading(config.model):
-            model = transformers.AutoModelForCausalLM.from_pretrained(
-                str(path.parent), gguf_file=path.name, dtype=dtype
-            )
+            model = _whole(config.model, str(path.parent), gguf_file=path.name, dtype=dtype)
             types = _gguf_types(path)
         return model.to(config.device).eval(), "gguf", types
     with _reading(config.model):
-        model = transformers.AutoModelForCausalLM.from_pretrained(config.model, dtype=dtype)
+        model = _whole(config.model, config.model, dtype=dtype)
     revision = getattr(model.config, "_commit_hash", None) or "local folder"
     return model.to(config.device).eval(), "checkpoint", revision
+
+
+def _whole(model: str, place: str, **options: Any) -> Any:
+    """What transformers loads from a place. Raises EcoRouteError where weights are missing, which it would draw."""
+    loaded, found = transformers.AutoModelForCausalLM.from_pretrained(place, output_loading_info=True, **options)
+    missing = sorted(found["missing_keys"])
+    if missing:
+        raise EcoRouteError(
+            f"{model} lacks {len(missing)} of its model's tensors, {missing[0]} among them, which would be random: "
+            "fetch it again, or name another"
+        )
+    return loaded
 
 
 def _load_quantised(config: TrialConfig) -> tuple[Any, WeightsSource, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import struct
@@ -230,6 +231,14 @@ def test_a_file_that_does_not_load_is_refused_by_its_name(tmp_path: Path, small_
         file.write_bytes(content)
         with pytest.raises(EcoRouteError, match=f"cannot load {file} .* fetch it again, or name another"):
             Engine(config(str(file)))
+
+
+def test_a_checkpoint_without_all_its_weights_is_refused_not_filled_in(small_folder: Path) -> None:
+    fields = json.loads((small_folder / "config.json").read_text("utf-8"))
+    more = {**fields, "num_hidden_layers": 4, "layer_types": None}
+    folder = damaged(small_folder, "config.json", json.dumps(more).encode())
+    with pytest.raises(EcoRouteError, match=r"lacks 11 of its model's tensors, model\.layers\.3\.input_layernorm"):
+        Engine(config(str(folder)))
 
 
 def test_a_damaged_tokenizer_is_refused_by_its_folder(small_folder: Path) -> None:
