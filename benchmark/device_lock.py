@@ -7,8 +7,8 @@ file without a lock says nothing.
 
 The file lies in /tmp: the one folder that POSIX gives to every user of a machine. XDG_RUNTIME_DIR is each user's own
 and cleared at logout, when a run overnight still works, and TMPDIR may be each user's or each job's own; a lock that
-the other does not see is none. A container with a /tmp of its own is not seen either: there what computes is found as
-it computes (:meth:`benchmark.meter.Meter.check_alone`).
+the other does not see is none. A container with a /tmp of its own is not seen either: there the memory that somebody
+holds is found before anything is loaded (:meth:`benchmark.meter.Meter.check_alone`).
 
 A child that measures for the holder takes no lock and inherits none. Processors have none: they never run one process
 alone, and a row of theirs says how much others did.

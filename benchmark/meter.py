@@ -94,8 +94,9 @@ class Meter(Protocol):
 
         Raises EcoRouteError if nothing computes there: the server runs elsewhere."""
 
-    def check_alone(self, besides: frozenset[int] = frozenset()) -> None:
-        """Raises EcoRouteError if another process, but for the ones given, computes on the device."""
+    def check_alone(self, besides: frozenset[int] = frozenset(), *, loaded: bool = True) -> None:
+        """Raises EcoRouteError if another process, but for the ones given, computes on the device; and, as long as this
+        process has ``loaded`` nothing there, if memory is held by nobody that is listed, as another container's is."""
 
     def busy_cores(self) -> Busy | None:
         """Who kept the cores busy since this was last asked, where the energy is a processor's, which is never one
@@ -236,12 +237,25 @@ class NvmlMeter:
         used = self._ask("memory", lambda: nvml.nvmlDeviceGetMemoryInfo(self._handle, version=nvml.nvmlMemory_v2).used)
         return used is not None and used > CONTEXT_BYTES
 
-    def check_alone(self, besides: frozenset[int] = frozenset()) -> None:
+    def _draws(self) -> bool:
+        """Whether a screen is drawn by the device, which takes memory and next to no work."""
+        try:
+            return bool(self._nvml.nvmlDeviceGetGraphicsRunningProcesses(self._handle))
+        except self._nvml.NVMLError:
+            return False
+
+    def check_alone(self, besides: frozenset[int] = frozenset(), *, loaded: bool = True) -> None:
         others = sorted(self._others() - besides)
         if others:
             raise EcoRouteError(
                 f"another process computes on the device (process {', '.join(map(str, others))}): its energy would be "
                 "billed to this trial. Stop it, or measure on another device"
+            )
+        if not loaded and self._holds_memory() and not self._draws():
+            raise EcoRouteError(
+                f"memory of {self.identity.name} ({self.identity.uuid}) is held by a process that is not listed here, "
+                "as one in another container is: its energy would be billed to this trial. Stop it, or measure on "
+                "another device"
             )
 
     def busy_cores(self) -> None:
@@ -412,7 +426,7 @@ class ReplayMeter:
         """None is recorded."""
         return frozenset()
 
-    def check_alone(self, besides: frozenset[int] = frozenset()) -> None:
+    def check_alone(self, besides: frozenset[int] = frozenset(), *, loaded: bool = True) -> None:
         """A recording is of one process."""
 
     def busy_cores(self) -> None:

@@ -127,7 +127,7 @@ class RaplMeter:
         """None in particular: a package's energy includes a server's on this machine in any case."""
         return frozenset()
 
-    def check_alone(self, besides: frozenset[int] = frozenset()) -> None:
+    def check_alone(self, besides: frozenset[int] = frozenset(), *, loaded: bool = True) -> None:
         """Refuses nothing: a processor always runs others' work too. See :meth:`busy_cores`."""
 
     def busy_cores(self) -> Busy | None:

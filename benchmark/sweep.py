@@ -101,7 +101,7 @@ def run(
     device is shared."""
     for kind in {entry.config.device for entry in schedule.left if entry.config.endpoint is None}:
         if kind in session.meters:
-            session.meters[kind].check_alone()
+            session.meters[kind].check_alone(loaded=False)
     bench = Bench(session)
     try:
         while (entry := schedule.take()) is not None:

@@ -278,7 +278,7 @@ def _run(arguments: argparse.Namespace, interruption: Interruption) -> int:
             log = stack.enter_context(trial.Log(target.path))
             session.check_installed()
             if machine.meter is not None:
-                machine.meter.check_alone()
+                machine.meter.check_alone(loaded=False)
             rows = known_rows(device, target)
             aim = _aim(arguments, machine, rows, text)
             laps = Laps.beside(target.path)

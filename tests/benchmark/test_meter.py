@@ -159,6 +159,7 @@ class Driver(ModuleType):
         super().__init__("pynvml")
         self.pids: list[int] = []
         self.used = 0
+        self.screens: list[int] | None = None
 
     def __getattr__(self, name: str) -> object:
         if name.startswith("__"):
@@ -196,6 +197,11 @@ class Driver(ModuleType):
     def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> list[SimpleNamespace]:
         return [SimpleNamespace(pid=pid) for pid in self.pids]
 
+    def nvmlDeviceGetGraphicsRunningProcesses(self, handle: str) -> list[SimpleNamespace]:
+        if self.screens is None:
+            raise self.NVMLError("Not Supported")
+        return [SimpleNamespace(pid=pid) for pid in self.screens]
+
 
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
@@ -215,6 +221,18 @@ def test_another_process_is_refused_but_for_the_servers(driver: Driver) -> None:
     driver.pids = [8, 9]
     with pytest.raises(EcoRouteError, match=r"\(process 9\)"):
         meter.check_alone(besides=served)
+
+
+def test_memory_held_by_nobody_listed_is_refused_until_this_process_holds_some(driver: Driver) -> None:
+    meter = NvmlMeter()
+    meter.check_alone(loaded=False)
+    driver.used = 60 * 2**30
+    for driver.screens in (None, []):
+        with pytest.raises(EcoRouteError, match="is held by a process that is not listed here"):
+            meter.check_alone(loaded=False)
+    meter.check_alone()
+    driver.screens = [42]
+    meter.check_alone(loaded=False)  # a desktop's
 
 
 def test_a_device_on_which_nothing_computes_serves_nobody(driver: Driver) -> None:
