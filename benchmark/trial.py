@@ -6,8 +6,8 @@ never a zero. Gross energy and the idle power of the same session are both store
 ``unavailable`` says why.
 
 A file holds one JSON object a line, written whole and synced before the next trial begins. A line torn by a crash is
-the last one; readers report it and the next writer cuts it off. One writer holds a file at a time, and a configuration
-that a file has measured cannot be written to it again.
+the last one; readers report it and the next writer cuts it off. A last line that lacks its newline alone is whole. One
+writer holds a file at a time, and a configuration that a file has measured cannot be written to it again.
 """
 
 from __future__ import annotations
@@ -251,11 +251,13 @@ _TRIAL: TypeAdapter[Measured | Rejected] = TypeAdapter(Annotated[Trial, Field(di
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """What a file holds. ``torn`` is an incomplete last line's text; ``whole_bytes`` is where the complete ones end."""
+    """What a file holds. ``torn`` is an incomplete last line's text; ``whole_bytes`` is where the complete ones end.
+    ``unended`` is whether the last of these lacks its newline."""
 
     trials: tuple[Trial, ...] = ()
     torn: str | None = None
     whole_bytes: int = field(default=0, repr=False)
+    unended: bool = False
 
     @property
     def measured(self) -> tuple[Measured, ...]:
@@ -286,7 +288,10 @@ def read(path: Path) -> Rows:
         content = path.read_bytes()
     except FileNotFoundError:
         return Rows()
-    whole, _, rest = content.rpartition(b"\n")
+    whole, ended, rest = content.rpartition(b"\n")
+    unended = _complete(rest)
+    if unended:
+        whole, rest = whole + ended + rest, b""
     trials = []
     keys: set[str] = set()
     for number, line in enumerate(whole.split(b"\n") if whole else (), start=1):
@@ -301,7 +306,20 @@ def read(path: Path) -> Rows:
                 )
             keys.add(trial.config.key)
         trials.append(trial)
-    return Rows(trials=tuple(trials), torn=rest.decode(errors="replace") or None, whole_bytes=len(content) - len(rest))
+    return Rows(
+        trials=tuple(trials),
+        torn=rest.decode(errors="replace") or None,
+        whole_bytes=len(content) - len(rest),
+        unended=unended,
+    )
+
+
+def _complete(rest: bytes) -> bool:
+    """Whether what follows the last newline is a JSON object: one that was torn is none."""
+    try:
+        return isinstance(json.loads(rest), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def read_all(folder: Path) -> tuple[Rows, ...]:
@@ -332,6 +350,10 @@ class Log:
         self.torn = rows.torn
         if rows.torn is not None:
             self._file.truncate(rows.whole_bytes)
+            os.fsync(self._file.fileno())
+        if rows.unended:
+            self._file.write(b"\n")
+            self._file.flush()
             os.fsync(self._file.fileno())
         self._done = {trial.config.key for trial in rows.measured}
 

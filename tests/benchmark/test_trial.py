@@ -180,6 +180,37 @@ def test_a_broken_line_before_the_last_names_its_place(tmp_path: Path) -> None:
         read(path)
 
 
+def test_a_whole_last_line_without_its_newline_is_kept_and_the_next_run_ends_it(tmp_path: Path) -> None:
+    path = tmp_path / "trials.jsonl"
+    first, second, third = (measured(replace(CONFIG, batch=batch)) for batch in (1, 2, 3))
+    path.write_bytes(dump(first) + dump(second).removesuffix(b"\n"))
+    rows = read(path)
+    assert (rows.trials, rows.torn) == ((first, second), None)
+    assert read(path) == rows  # reading changes nothing
+    with Log(path) as log:
+        assert log.torn is None
+        assert log.remaining(trial.config for trial in (first, second, third)) == [third.config]
+        log.append(third)
+    assert path.read_bytes() == b"".join(map(dump, (first, second, third)))
+    path.write_bytes(dump(first).removesuffix(b"\n"))
+    with Log(path):
+        pass
+    assert path.read_bytes() == dump(first)
+
+
+@pytest.mark.parametrize("change", [(b'"batch":8', b'"batch":0'), (b'"idle_w"', b'"idle_kw"')])
+def test_a_whole_last_line_that_is_no_trial_is_refused_with_or_without_its_newline(
+    change: tuple[bytes, bytes], tmp_path: Path
+) -> None:
+    path = tmp_path / "trials.jsonl"
+    for end in (b"\n", b""):
+        content = dump(REJECTED) + dump(measured()).replace(*change).removesuffix(b"\n") + end
+        path.write_bytes(content)
+        with pytest.raises(EcoRouteError, match="line 2"):
+            Log(path)
+        assert path.read_bytes() == content
+
+
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "trials.jsonl"
     with Log(path), pytest.raises(EcoRouteError, match="another run is writing"):
