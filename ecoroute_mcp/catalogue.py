@@ -69,11 +69,15 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True)
 class Alias:
-    """Another spelling of a model id, lower case, that no spelling rule reaches by itself."""
+    """Another spelling of a model id, lower case, that no spelling rule reaches by itself.
+
+    With ``refused``, what a spelling is that a rule would take for ``model`` and that is something else: never that.
+    """
 
     alias: str
     model: str
     sources: tuple[str, ...]
+    refused: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

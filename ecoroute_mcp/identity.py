@@ -12,6 +12,9 @@ What is never taken off: any word that may change the price or the energy (``pro
 A reasoning effort (``-high``, ``:thinking``, ``(xhigh)``) is a setting of a model, not another model: it comes back as
 ``Match.effort``, unless the catalogue has a model of that name (``kimi-k2-thinking``) or the model does not reason.
 
+A snapshot that is sold at a price of its own (``gpt-4o-2024-05-13``) is another product: the catalogue lists those, and
+no day is taken off them.
+
 A size after the name (``mistral-nemo:12b``) is accepted only where it is the published size of exactly that model.
 """
 
@@ -96,6 +99,7 @@ _EFFORT = re.compile(
 )
 _OLLAMA_DEFAULT = ":latest"  # what Ollama adds to a bare name; `deepseek-r1:latest` is an 8 B model, not DeepSeek R1
 _SIZE = re.compile(r"[-:]([0-9]+(?:\.[0-9]+)?)([bt])$")
+_DAY = re.compile(r"(20[0-9]{2})-([0-9]{2})-([0-9]{2})")
 _LEVELS: dict[str, Effort] = {
     "minimal": "minimal",
     "low": "low",
@@ -132,10 +136,17 @@ class Identity:
         """Raises EcoRouteError where two models, or a model and an alias of another, share a spelling."""
         self._models = {model.id: model for model in models}
         self._ids: dict[str, str] = {}
-        for spelling, model_id in [(model.id, model.id) for model in models] + [(a.alias, a.model) for a in aliases]:
+        for spelling, model_id in [(model.id, model.id) for model in models] + [
+            (alias.alias, alias.model) for alias in aliases if not alias.refused
+        ]:
             other = self._ids.setdefault(_key(spelling), model_id)
             if other != model_id:
                 raise EcoRouteError(f"{spelling!r} would name both {other} and {model_id}: remove one of the two")
+
+        self._refused = {_undashed(_key(alias.alias)): alias for alias in aliases if alias.refused}
+        for alias in self._refused.values():
+            if _key(alias.alias) in self._ids:
+                raise EcoRouteError(f"{alias.alias!r} would be a model and be refused: remove one of the two")
 
     def resolve(self, text: str) -> Match:
         """The model that ``text`` names.
@@ -170,6 +181,12 @@ class Identity:
 
     def _peeled(self, spelling: _Spelling) -> Match | None:
         while True:
+            apart = self._refused.get(_undashed(_key(spelling.rest)))
+            if apart is not None:
+                raise EcoRouteError(
+                    f"{apart.alias!r} is {apart.refused}, so it was not taken for {apart.model!r}. If figures of that "
+                    f"will do, say {apart.model!r}"
+                )
             found = self._lookup(spelling)
             if found is not None:
                 return found
@@ -290,6 +307,11 @@ def _plain(text: str) -> str:
 
 def _key(text: str) -> str:
     return "-".join(_PIECES.findall(text))
+
+
+def _undashed(key: str) -> str:
+    """``2024-05-13`` as ``20240513``: both are written."""
+    return _DAY.sub(r"\1\2\3", key)
 
 
 def _without_route(plain: str) -> list[_Spelling]:

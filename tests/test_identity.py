@@ -44,7 +44,10 @@ def shipped_models() -> list[Model]:
 
 
 def shipped_aliases() -> list[Alias]:
-    return [Alias(alias=row["alias"], model=row["model"], sources=(row["sources"],)) for row in read("aliases.csv")]
+    return [
+        Alias(alias=row["alias"], model=row["model"], sources=(row["sources"],), refused=row["refused"])
+        for row in read("aliases.csv")
+    ]
 
 
 def model(
@@ -267,6 +270,39 @@ def test_a_size_must_be_that_of_the_open_model() -> None:
             identity.resolve(spelling)
 
 
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "gpt-4o-2024-05-13",
+        "GPT-4o-2024-05-13",
+        "gpt-4o-20240513",
+        "gpt-4o@20240513",
+        "openai/gpt-4o-2024-05-13",
+        "azure/eu/gpt-4o-2024-05-13",
+        "openrouter/openai/gpt-4o-2024-05-13:free",
+        "azure-gpt-4o-2024-05-13",
+    ],
+)
+def test_a_snapshot_at_a_price_of_its_own_is_not_its_bare_name(identity: Identity, spelling: str) -> None:
+    with pytest.raises(EcoRouteError) as caught:
+        identity.resolve(spelling)
+    assert str(caught.value) == (
+        "'gpt-4o-2024-05-13' is a snapshot with a price of its own (5 USD in and 15 out per 1e6 tokens), not in the "
+        "catalogue, so it was not taken for 'gpt-4o'. If figures of that will do, say 'gpt-4o'"
+    )
+
+
+@pytest.mark.parametrize("spelling", ["gpt-4o", "gpt-4o-2024-08-06", "gpt-4o-20241120", "azure/gpt-4o-2024-08-06"])
+def test_other_snapshots_of_the_model_are_it(identity: Identity, spelling: str) -> None:
+    assert identity.resolve(spelling).model_id == "gpt-4o"
+
+
+def test_a_spelling_cannot_be_a_model_and_refused() -> None:
+    refused = Alias(alias="a-2024-05-13", model="a", sources=("s",), refused="another")
+    with pytest.raises(EcoRouteError, match="'a-2024-05-13' would be a model and be refused"):
+        Identity([model("a"), model("a-2024-05-13")], [refused])
+
+
 def test_two_efforts_are_refused(identity: Identity) -> None:
     with pytest.raises(EcoRouteError, match="given two efforts, high and low"):
         identity.resolve("gpt-5-high-low")
@@ -284,13 +320,17 @@ def test_every_shipped_id_and_alias_resolves_to_itself(identity: Identity) -> No
     for shipped in shipped_models():
         assert identity.resolve(shipped.id) == Match(model_id=shipped.id)
     for alias in shipped_aliases():
-        assert identity.resolve(alias.alias).model_id == alias.model
         assert alias.alias == alias.alias.lower()
+        if not alias.refused:
+            assert identity.resolve(alias.alias).model_id == alias.model
 
 
 def test_each_shipped_alias_is_needed() -> None:
     by_rule = Identity(shipped_models(), ())
     for alias in shipped_aliases():
+        if alias.refused:
+            assert by_rule.resolve(alias.alias).model_id == alias.model
+            continue
         with pytest.raises(EcoRouteError):
             by_rule.resolve(alias.alias)
 

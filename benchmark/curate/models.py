@@ -1,10 +1,11 @@
 """Models and their other names, from the catalogues of prices and model cards that were read.
 
 Upstream: ``models.csv`` (one row per model, cross-checked over the catalogues its ``sources`` column names),
-``model_corrections.csv`` (cells of it that are wrong, each with the page that shows it) and ``model_aliases.csv``
-(how those catalogues spell the models). What is not certain is left out: a release date that is only an upper bound,
-open weights taken over from another member of the family, a price of zero. Parameters that nobody publishes or
-estimates come from :mod:`benchmark.curate.sizes`, and say so; a count that a source gives is never replaced.
+``model_corrections.csv`` (cells of it that are wrong, each with the page that shows it), ``model_aliases.csv``
+(how those catalogues spell the models) and ``model_snapshots.csv`` (spellings filed there that are another product).
+What is not certain is left out: a release date that is only an upper bound, open weights taken over from another member
+of the family, a price of zero. Parameters that nobody publishes or estimates come from :mod:`benchmark.curate.sizes`,
+and say so; a count that a source gives is never replaced.
 
 The alias table keeps only what :mod:`ecoroute_mcp.identity` cannot reach by rule, in its barest form, so that every
 wrapped spelling of it resolves too.
@@ -16,7 +17,7 @@ import csv
 import datetime
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from benchmark.curate.sizes import Regression, Study
@@ -78,7 +79,8 @@ def tables(upstream: Path) -> dict[str, list[dict[str, str]]]:
         if row["params_source"]:
             sources.append(_parameter_source(row))
     sources.extend(_regression_source(regression) for regression in study.regressions)
-    return {"models.csv": models, "sources_models.csv": sources, "aliases.csv": _aliases(models, spellings)}
+    aliases = _aliases(models, spellings, list(rows(upstream / "model_snapshots.csv")))
+    return {"models.csv": models, "sources_models.csv": sources, "aliases.csv": aliases}
 
 
 def notes(upstream: Path) -> dict[str, list[str]]:
@@ -116,14 +118,19 @@ def corrected(upstream: Path) -> list[dict[str, str]]:
     return list(models.values())
 
 
-def refused(spelling: str) -> str | None:
-    """The word for which an upstream spelling is not carried over; None where it is carried."""
+def refused(spelling: str, snapshots: Collection[str]) -> str | None:
+    """The word for which an upstream spelling is not carried over; None where it is carried.
+
+    ``snapshots``: the names that are sold at a price of their own.
+    """
     if spelling.startswith("~"):
         return "moving pointer"
     if not has_known_route(spelling):
         return "unknown host"
     if _ANOTHER_MODEL.fullmatch(core(spelling)) or _ANOTHER_MODEL.fullmatch(_name(spelling)):
         return "another model"
+    if _name(spelling) in snapshots:
+        return "another price"
     found = _REFUSED.findall(_OWN_WORDS.sub("", _name(spelling)))
     return found[-1] if found else None
 
@@ -341,11 +348,14 @@ def _regression_source(regression: Regression) -> dict[str, str]:
     }
 
 
-def _aliases(models: list[dict[str, str]], spellings: list[dict[str, str]]) -> list[dict[str, str]]:
+def _aliases(
+    models: list[dict[str, str]], spellings: list[dict[str, str]], snapshots: list[dict[str, str]]
+) -> list[dict[str, str]]:
     known = [as_model(row) for row in models]
     now = Identity(known, ())
     kept: dict[str, Alias] = {}
-    left = [row for row in spellings if refused(row["alias"]) is None and not reached(now, row)]
+    own_price = {row["snapshot"] for row in snapshots}
+    left = [row for row in spellings if refused(row["alias"], own_price) is None and not reached(now, row)]
     for form in (core, str.lower):  # the barest form first; the whole spelling where that is not enough
         wanted: dict[str, list[dict[str, str]]] = {}
         for row in left:
@@ -361,10 +371,22 @@ def _aliases(models: list[dict[str, str]], spellings: list[dict[str, str]]) -> l
         others = tuple(alias for other, alias in kept.items() if other != key)
         if reached(Identity(known, others), {"alias": kept[key].alias, "canonical": f"/{kept[key].model}"}):
             del kept[key]
+    carried = [*kept.values(), *map(_apart, snapshots)]
     return [
-        {"alias": alias.alias, "model": alias.model, "sources": "|".join(alias.sources)}
-        for alias in sorted(kept.values(), key=lambda alias: (alias.model, alias.alias))
+        {"alias": alias.alias, "model": alias.model, "sources": "|".join(alias.sources), "refused": alias.refused}
+        for alias in sorted(carried, key=lambda alias: (alias.model, alias.alias))
     ]
+
+
+def _apart(row: dict[str, str]) -> Alias:
+    paid = [_number(row[f"price_{way}_usd_per_mtok"]) for way in ("in", "out")]
+    return Alias(
+        alias=row["snapshot"],
+        model=bare(row["canonical"]),
+        sources=(_CATALOGUES[row["catalogue"]],),
+        refused=f"a snapshot with a price of its own ({paid[0]} USD in and {paid[1]} out per 1e6 tokens), not in the "
+        "catalogue",
+    )
 
 
 def reached(identity: Identity, row: dict[str, str]) -> bool:
