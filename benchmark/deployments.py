@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmark.curate.energy import PROMPT_TOKENS, host_bound
 from ecoroute_mcp.catalogue import Device
-from ecoroute_mcp.energy import Deployment
+from ecoroute_mcp.energy import STORED_BYTES, Deployment
 from ecoroute_mcp.sci import EcoRouteError, shown
 
 
@@ -67,8 +67,8 @@ PRECISION_BYTES = {
     "w8a16": 1.0,
     "w4a16": 0.53,
     "mxfp4": 0.53,  # 4 bits and one 8-bit scale for 32 of them
-    "nvfp4": 0.5625,  # 4 bits and one 8-bit scale for 16 of them
-    "fp4": 0.5625,
+    "nvfp4": STORED_BYTES["fp4"],
+    "fp4": STORED_BYTES["fp4"],
     "int4": 0.53,
     "nf4": 0.53,
     "awq": 0.53,

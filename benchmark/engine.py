@@ -36,7 +36,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from benchmark import quantised
-from benchmark.plan import UNREADABLE
+from benchmark.plan import PREFILL_TOKENS, UNREADABLE
 from benchmark.shapes import SHAPES as SHAPES
 from benchmark.trial import Precision, TrialConfig, Weights, WeightsSource
 from ecoroute_mcp.sci import EcoRouteError
@@ -52,9 +52,6 @@ DTYPES: dict[Precision, torch.dtype] = {
 
 PAIRS_PER_EXPERT = 2
 """Up to so many choices of an expert per expert a mixture multiplies choice by choice; beyond, expert by expert."""
-
-PREFILL_TOKENS = 16384
-"""Most tokens that one pass of the prompt takes; larger batches go through in slices of whole sequences."""
 
 
 UNLOADABLE = (*UNREADABLE, MemoryError, ImportError, pickle.UnpicklingError, SafetensorError, StrictDataclassError)

@@ -31,14 +31,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from benchmark.local import estimate
 from benchmark.trial import Measured, Phase, Spread
-from ecoroute_mcp.catalogue import Catalogue, Grid
+from ecoroute_mcp.catalogue import THIS_MACHINE, Catalogue, Grid
 from ecoroute_mcp.energy import Method, UnknownEnergy
 from ecoroute_mcp.sci import JOULES_PER_KWH, EcoRouteError, Estimate, sci_g
 from ecoroute_mcp.zones import Zones
 
 QualityKind = Literal["bits-per-byte", "published"]
 AxisName = Literal["carbon", "quality", "speed"]
-HERE = "this-machine"
 SHAPE_QUALITY = "shape_quality.csv"
 """Published scores of the shapes that are measured with random weights, in the folder of the data."""
 LEAST_PAIRS = 5
@@ -246,7 +245,7 @@ class Objectives:
         self._scores = {model: score.score for model, score in scores.items()}
         self._method = Method(catalogue)
         self._devices = {name: device.id for device in catalogue.devices for name in device.nvml_names}
-        self._here = next(provider for provider in catalogue.providers if provider.id == HERE)
+        self._here = next(provider for provider in catalogue.providers if provider.id == THIS_MACHINE)
 
     def point(self, row: Measured, *, energy: bool = True) -> Point:
         """The figures of a row; without ``energy`` there is no carbon among them.

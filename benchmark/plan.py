@@ -32,7 +32,7 @@ BYTES_PER_PARAMETER: dict[Precision, float] = {
 """Of the layers' matrices. Four-bit formats also hold a scale for each block of weights."""
 QUANTISED: tuple[Precision, ...] = ("int8", "int8-pure", "nf4", "gptq", "awq")
 PREFILL_TOKENS = 16384
-"""Most tokens of one pass of the prompt, as in :mod:`benchmark.engine`."""
+"""Most tokens that one pass of the prompt takes; larger batches go through in slices of whole sequences."""
 WORKSPACE_GB = 0.5
 USABLE = {"own": 0.95, "shared": 0.85}
 """The share of the memory to plan with: a device's own, or what is available of memory shared with the system."""

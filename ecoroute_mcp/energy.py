@@ -427,10 +427,10 @@ class Method:
         """
         batch = self._batches
         precision = min(
-            {_BYTES[row.precision] for row in rows},
+            {STORED_BYTES[row.precision] for row in rows},
             key=lambda bytes_: abs(math.log(bytes_ / self._parameters["bytes_per_param"].mid)),
         )
-        alike = [row for row in rows if _BYTES[row.precision] == precision]
+        alike = [row for row in rows if STORED_BYTES[row.precision] == precision]
         used = [row for row in alike if batch.low <= row.batch <= batch.high] or alike
         energy, seconds = [], []
         for row in used:
@@ -458,7 +458,8 @@ class Method:
         return _pooled(energy, basis, sources), _pooled(seconds, basis, sources), how
 
 
-_BYTES: dict[Precision, float] = {"bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "fp4": 0.5}
+STORED_BYTES: dict[Precision, float] = {"bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "fp4": 0.5625}
+"""Of a weight. NVIDIA's FP4 holds 4 bits and an 8-bit scale for 16 of them."""
 
 
 def _as_run(rows: Sequence[LocalEnergy]) -> dict[str, list[LocalEnergy]]:
