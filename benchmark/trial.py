@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Annotated, Any, Literal, get_args
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from ecoroute_mcp.sci import EcoRouteError
 
@@ -40,6 +40,8 @@ STUDENT_T_975 = (
     2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
 )  # fmt: skip
 """97.5 % points of Student's t for 1 to 30 degrees of freedom; beyond, the last is used, which is a little too wide."""
+ROUNDING = 1e-9
+"""By which share of a mean its bounds may lie on the wrong side, where its values are all alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +93,27 @@ class TrialConfig:
         return f"{self.model} {self.precision}, batch {self.batch}, {lengths}{eager}{occasion}"
 
 
+def _check(figures: object, **bounds: tuple[bool, str]) -> None:
+    """Raises EcoRouteError, naming the first figure that is not within its bounds."""
+    for name, (holds, wanted) in bounds.items():
+        if not holds:
+            raise EcoRouteError(f"{name} must be {wanted}; got {getattr(figures, name)}")
+
+
+def _within(found: float | None, least: float = 0.0) -> tuple[bool, str]:
+    """Whether a figure is finite and not below the least, or unknown."""
+    return found is None or least <= found < math.inf, f"finite and not below {least:g}"
+
+
+def _positive(found: float | None) -> tuple[bool, str]:
+    return found is None or 0 < found < math.inf, "finite and positive"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """A figure over repeats: its sample standard deviation, coefficient of variation and Student's 95 % interval."""
+    """A figure over repeats: its sample standard deviation, coefficient of variation and Student's 95 % interval.
+
+    Raises EcoRouteError for figures that no values have."""
 
     n: int
     mean: float
@@ -101,6 +121,17 @@ class Spread:
     cv: float
     low: float
     high: float
+
+    def __post_init__(self) -> None:
+        _check(
+            self,
+            n=_within(self.n, 2),
+            mean=_positive(self.mean),
+            sd=_within(self.sd),
+            cv=_within(self.cv),
+            low=(-math.inf < self.low <= self.mean * (1 + ROUNDING), f"finite and at most the mean {self.mean}"),
+            high=(self.mean * (1 - ROUNDING) <= self.high < math.inf, f"finite and at least the mean {self.mean}"),
+        )
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
@@ -128,6 +159,16 @@ class Window:
     polled_j: float | None
     updates: int
 
+    def __post_init__(self) -> None:
+        _check(
+            self,
+            seconds=_positive(self.seconds),
+            tokens=_within(self.tokens, 1),
+            energy_j=_within(self.energy_j),
+            polled_j=_within(self.polled_j),
+            updates=_within(self.updates),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
@@ -136,6 +177,11 @@ class Phase:
     windows: tuple[Window, ...]
     tokens_per_s: Spread
     j_per_token: Spread | None
+
+    def __post_init__(self) -> None:
+        for spread in (self.tokens_per_s, self.j_per_token):
+            if spread is not None and spread.n != len(self.windows):
+                raise EcoRouteError(f"a phase of {len(self.windows)} windows has no spread of {spread.n} values")
 
     @classmethod
     def of(cls, windows: Sequence[Window]) -> Phase:
@@ -203,6 +249,11 @@ class Quality:
     tasks: int | None = None
     tasks_sha256: str | None = None
 
+    def __post_init__(self) -> None:
+        _check(self, bits_per_byte=_positive(self.bits_per_byte), tasks_passed=_within(self.tasks_passed))
+        if self.tasks_passed is not None and (self.tasks is None or self.tasks_passed > self.tasks):
+            raise EcoRouteError(f"tasks_passed must be at most the tasks; got {self.tasks_passed} of {self.tasks}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
@@ -234,6 +285,20 @@ class Measured:
     paused_s: float = 0.0
     outcome: Literal["measured"] = "measured"
 
+    def __post_init__(self) -> None:
+        _check(
+            self,
+            started_at=(self.started_at.tzinfo is not None, "a time with its zone, such as 2026-11-21T10:00:00Z"),
+            idle_w=_within(self.idle_w),
+            idle_s=_within(self.idle_s),
+            step_ms=(all(_within(found)[0] for found in self.step_ms.values()), "finite and not below 0 throughout"),
+            step_gb=_positive(self.step_gb),
+            copy_gb_per_s=_positive(self.copy_gb_per_s),
+            bandwidth_fraction=_positive(self.bandwidth_fraction),
+            memory_used_gb=_within(self.memory_used_gb),
+            paused_s=_within(self.paused_s),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rejected:
@@ -246,7 +311,9 @@ class Rejected:
 
 
 Trial = Measured | Rejected
-_TRIAL: TypeAdapter[Measured | Rejected] = TypeAdapter(Annotated[Trial, Field(discriminator="outcome")])
+_TRIAL: TypeAdapter[Measured | Rejected] = TypeAdapter(
+    Annotated[Trial, Field(discriminator="outcome")], config=ConfigDict(allow_inf_nan=False)
+)
 
 
 @dataclass(frozen=True, kw_only=True)

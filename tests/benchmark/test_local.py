@@ -89,7 +89,7 @@ def test_a_row_is_the_trial_to_the_last_digit(file: Path) -> None:
 
 def test_what_cannot_be_used_is_named_with_its_reason(file: Path) -> None:
     silent = replace(EIGHT.decode, j_per_token=None)
-    wide = replace(EIGHT.decode, j_per_token=Spread(n=2, mean=3.0, sd=1.0, cv=0.33, low=-6.0, high=12.0))
+    wide = replace(EIGHT.decode, j_per_token=Spread(n=10, mean=3.0, sd=1.0, cv=0.33, low=-6.0, high=12.0))
     written = local.write(
         [
             replace(EIGHT, decode=silent),

@@ -6,11 +6,13 @@ import datetime
 import json
 import math
 import random
+import re
 import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +24,7 @@ from benchmark.trial import (
     Machine,
     Measured,
     Phase,
+    Quality,
     Rejected,
     Rows,
     Spread,
@@ -294,6 +297,57 @@ def test_polled_against_counted_energy_is_a_median_of_sizes() -> None:
     ]
     trial = replace(measured(), decode=Phase.of(windows))
     assert summary.medians([Rows(trials=(trial,))]).counter_against_polled == pytest.approx(0.02)
+
+
+IMPOSSIBLE: list[tuple[tuple[str, ...], object, str]] = [
+    (("decode", "j_per_token", "mean"), -5.0, "mean must be finite and positive; got -5.0"),
+    (("decode", "j_per_token", "mean"), 0.0, "mean must be finite and positive; got 0.0"),
+    (("decode", "j_per_token", "mean"), 3.0, "high must be finite and at least the mean 3.0; got "),
+    (("decode", "tokens_per_s", "mean"), 499.0, "low must be finite and at most the mean 499.0; got 500.0"),
+    (("decode", "tokens_per_s", "sd"), -1.0, "sd must be finite and not below 0; got -1.0"),
+    (("decode", "tokens_per_s", "cv"), -0.1, "cv must be finite and not below 0; got -0.1"),
+    (("decode", "tokens_per_s", "n"), 1, "n must be finite and not below 2; got 1"),
+    (("decode", "tokens_per_s", "n"), 3, "a phase of 2 windows has no spread of 3 values"),
+    (("decode", "windows", "0", "seconds"), 0.0, "seconds must be finite and positive; got 0.0"),
+    (("decode", "windows", "0", "tokens"), 0, "tokens must be finite and not below 1; got 0"),
+    (("decode", "windows", "0", "energy_j"), -1.0, "energy_j must be finite and not below 0; got -1.0"),
+    (("idle_w",), -1.0, "idle_w must be finite and not below 0; got -1.0"),
+    (("step_ms", "p50"), -1.0, "step_ms must be finite and not below 0 throughout; got "),
+    (("bandwidth_fraction",), 0.0, "bandwidth_fraction must be finite and positive; got 0.0"),
+    (("started_at",), "2026-11-21T10:00:00", "started_at must be a time with its zone, such as "),
+    (("quality", "bits_per_byte"), -0.9, "bits_per_byte must be finite and positive; got -0.9"),
+    (("quality", "tasks_passed"), 21, "tasks_passed must be at most the tasks; got 21 of 20"),
+    (("decode", "j_per_token", "mean"), math.nan, "decode.j_per_token.mean: Input should be a finite number"),
+    (("decode", "j_per_token", "high"), math.inf, "decode.j_per_token.high: Input should be a finite number"),
+    (("step_ms", "p99"), math.inf, "step_ms.p99: Input should be a finite number"),
+    (("conditions", "throttled_s", "power cap"), math.nan, "power cap: Input should be a finite number"),
+]
+
+
+@pytest.mark.parametrize(("where", "value", "said"), IMPOSSIBLE, ids=str)
+def test_a_figure_that_no_measurement_has_is_refused_by_file_and_line(
+    where: tuple[str, ...], value: object, said: str, tmp_path: Path
+) -> None:
+    quality = Quality(
+        bits_per_byte=0.9, text="t", text_sha256="0", text_bytes=9, tokens=3, context=8,
+        tasks_passed=3, tasks=20, tasks_sha256="1",
+    )  # fmt: skip
+    document = json.loads(dump(replace(measured(), quality=quality)))
+    inner: Any = document
+    for name in where[:-1]:
+        inner = inner[int(name) if isinstance(inner, list) else name]
+    assert where[-1] in inner
+    inner[where[-1]] = value
+    path = tmp_path / "trials.jsonl"
+    path.write_text(f"{dump(REJECTED).decode()}{json.dumps(document)}\n")
+    with pytest.raises(EcoRouteError, match=f"^{re.escape(str(path))}, line 2: .*{re.escape(said)}"):
+        read(path)
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 1e-9, 123456.789])
+def test_values_all_alike_have_a_spread_whatever_the_last_digit_of_their_mean(value: float) -> None:
+    for count in range(2, 40):
+        assert Spread.of([value] * count).mean == pytest.approx(value, rel=1e-12)
 
 
 def test_a_line_reads_back_as_the_trial_it_is_and_any_other_is_refused() -> None:
