@@ -26,6 +26,7 @@ from pathlib import Path
 
 from ecoroute_mcp.patterns import Patterns, Text, WordPattern
 from ecoroute_mcp.sci import EcoRouteError
+from ecoroute_mcp.wording import WORD
 
 KINDS = (
     "autocomplete",
@@ -57,9 +58,8 @@ TERM_POWER = 0.5
 """A text's known words and terms add up, and are shared by this power of how many they are."""
 
 _INVISIBLE = re.compile("[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]+")  # fmt: skip # noqa: E501
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+")
 _ASCII_WORD = re.compile("[A-Za-z0-9]+")
-_APART = re.compile(f"({_WORD.pattern})")
+_APART = re.compile(f"({WORD.pattern})")
 _ASCII_APART = re.compile(f"({_ASCII_WORD.pattern})")
 BLOB_CHARACTERS = 60
 _BLOB = re.compile(rf"[\w+/=-]{{{BLOB_CHARACTERS},}}")
@@ -793,7 +793,7 @@ def _combined(there: set[str], size: str) -> dict[str, bool]:
 
 def words_of(plain: str) -> list[str]:
     """The words of a plain text: runs of letters and digits; each character of a script written without blanks."""
-    found = (_ASCII_WORD if plain.isascii() else _WORD).findall(plain)
+    found = (_ASCII_WORD if plain.isascii() else WORD).findall(plain)
     return [word[:24] for word in found if not word.isdecimal()]
 
 

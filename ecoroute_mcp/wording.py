@@ -48,7 +48,7 @@ SHAPE = (
 """Names of shape()'s values, in order. Shares lie between 0 and 1; ``has_`` is 0 or 1; ``log_`` is log(1 + count)."""
 
 # A character of a script written without spaces is a word; elsewhere a run of letters and digits is.
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+")
+WORD = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+")
 _TRACEBACK = re.compile(
     r"traceback \(most recent|, line \d+, in |\berror: |error\[e\d|exception: |exception in thread|panicked at |"
     r"segmentation fault|\(\w+\.(?:java|js|ts|kt|scala|cs):\d"
@@ -96,7 +96,7 @@ def shape(text: str) -> tuple[float, ...]:
 def _words(sample: str) -> list[str]:
     return [
         f"#{min(len(word), LONGEST_NUMBER)}" if word.isdecimal() else word[:LONGEST_WORD]
-        for word in _WORD.findall(sample)
+        for word in WORD.findall(sample)
     ]
 
 
