@@ -214,9 +214,12 @@ def _parameters(row: dict[str, str]) -> dict[str, dict[str, str]]:
 
 
 def _a_point(row: dict[str, str]) -> bool:
-    """Whether EcoLogits estimated a total without a range, although nobody outside can know it so well."""
+    """Whether a total is an estimate without a range, although nobody outside can know it so well.
+
+    Such are some of EcoLogits', and what others relay of a maker's statement; a size in a vendor's own model id is none.
+    """
     alike = row["params_total_min_b"] == row["params_total_max_b"]
-    return row["params_kind"] == "estimate" and bool(row["params_active_b"]) and alike
+    return row["params_kind"] == "estimate" and bool(row["params_total_b"]) and alike
 
 
 def _sized(row: dict[str, str], study: Study) -> dict[str, dict[str, str]]:
@@ -260,6 +263,8 @@ def _sized_note(row: dict[str, str], study: Study) -> str:
     if row["params_total_b"]:
         page = "statement" if row["params_kind"] == "estimate" else "page"
         given = f"total only: the {page} it rests on gives no active parameters"
+        if _a_point(row):
+            given += f", and no range of the total, taken as a factor of {POINT_FACTOR:g} either way"
     sizes = study.sizes(row)
     if not sizes:
         lacking = "the catalogues disagree on its price" if row["price_conflict"] == "True" else "it has no price"

@@ -105,12 +105,28 @@ def test_rows_by_hand(models: dict[str, dict[str, str]]) -> None:
     assert [flash[f"params_active_prefill_b.{end}"] for end in ("low", "mid", "high")] == ["8", "8", "8"]
     assert models["command-a"]["params_total_b.mid"] == "111"  # upstream had Command A+
     grok = models["grok-4.5"]
-    assert (grok["params_total_b.mid"], grok["params_total_b.high"]) == ("1500", "1500")  # stated, not inferred
+    assert [grok[f"params_total_b.{end}"] for end in ("low", "mid", "high")] == ["500", "1500", "4500"]  # as relayed
+    assert grok["params_total_b.sources"] == "params:grok-4.5|size-point-v1"
+    assert "no range of the total, taken as a factor of 3 either way" in grok["params_note"]
     assert models["qwen3.8-max"]["params_active_b.mid"] == "95"  # upstream had none
     assert models["gpt-6.1-terra"]["open_weights"] == ""  # taken over from the family, not known
     assert models["devstral-small-2"]["price_in_usd_per_mtok"] == ""  # a free tier's zero is no price
     assert models["codestral-2508"]["released_on"] == ""  # the day it was first seen is not its release
     assert models["ministral-3b-2512"]["max_output_tokens"] == ""  # longer than its context
+
+
+def test_no_estimated_total_is_a_point(models: dict[str, dict[str, str]]) -> None:
+    sources = {row["id"]: row for row in curate.tables(UPSTREAM)["sources_models.csv"]}
+    points = {
+        model_id
+        for model_id, row in models.items()
+        if row["params_total_b.mid"]
+        and row["params_total_b.low"] == row["params_total_b.high"]
+        and any(
+            sources.get(source, {}).get("basis") == "estimated" for source in row["params_total_b.sources"].split("|")
+        )
+    }
+    assert points == {"granite-4.2-8b"}  # the total is its vendor's, in the model id; that it is dense is assumed
 
 
 @pytest.mark.parametrize(
