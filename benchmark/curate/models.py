@@ -216,7 +216,7 @@ def _parameters(row: dict[str, str]) -> dict[str, dict[str, str]]:
 def _a_point(row: dict[str, str]) -> bool:
     """Whether a total is an estimate without a range, although nobody outside can know it so well.
 
-    Such are some of EcoLogits', and what others relay of a maker's statement; a size in a vendor's own model id is none.
+    Such are some of EcoLogits', and what others relay of a maker's statement; a size in a vendor's own id is none.
     """
     alike = row["params_total_min_b"] == row["params_total_max_b"]
     return row["params_kind"] == "estimate" and bool(row["params_total_b"]) and alike
