@@ -44,7 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
     written = law.files(document)
     if arguments.write:
         for name, content in written.items():
-            (data / name).write_bytes(content)
+            try:
+                (data / name).write_bytes(content)
+            except OSError as error:
+                raise EcoRouteError(f"cannot write {name} ({error}): give --data a folder to be written") from error
     if arguments.check:
         stale = [name for name, text in written.items() if not (data / name).is_file() or differs(data / name, text)]
         if stale:
@@ -152,7 +155,7 @@ def _cells(figures: Mapping[str, Any]) -> tuple[str, str, str]:
 def plot(data: Path, path: Path) -> None:
     """Draw joules per token as measured against as predicted with the row's family left out, and the 90 % interval.
 
-    Raises EcoRouteError without Matplotlib, and for a kind of file that it does not write.
+    Raises EcoRouteError without Matplotlib, for a kind of file that it does not write, and where it cannot be written.
     """
     try:
         import matplotlib
@@ -185,5 +188,7 @@ def plot(data: Path, path: Path) -> None:
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, bbox_inches="tight")
     except ValueError as error:
         raise EcoRouteError(f"cannot draw to {path.name}: {error}") from error
+    except OSError as error:
+        raise EcoRouteError(f"cannot draw to {path} ({error}): name a file in a folder that can be written") from error
     finally:
         pyplot.close(figure)

@@ -350,11 +350,15 @@ def parse(line: bytes) -> Trial:
 
 
 def read(path: Path) -> Rows:
-    """Every complete line of a file. Raises EcoRouteError, naming file and line, for a line that is not a trial."""
+    """Every complete line of a file; none of one that is not there.
+
+    Raises EcoRouteError for what cannot be read, and, naming file and line, for a line that is not a trial."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return Rows()
+    except OSError as error:
+        raise EcoRouteError(f"cannot read trials from {path} ({error}): name a file of them") from error
     whole, ended, rest = content.rpartition(b"\n")
     unended = _complete(rest)
     if unended:
@@ -398,30 +402,36 @@ class Log:
     """A file of trials, held open by one writer. Use as a context manager."""
 
     def __init__(self, path: Path) -> None:
-        """Raises EcoRouteError if another process writes to the file, or if it holds anything but trials."""
+        """Raises EcoRouteError if another process writes to the file, if it holds anything but trials, or where it
+        cannot be written."""
         import fcntl
 
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._file: IO[bytes] = path.open("ab")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file: IO[bytes] = path.open("ab")
+        except OSError as error:
+            raise EcoRouteError(f"cannot write trials to {path} ({error}): name another file") from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            rows = read(path)
+            if rows.torn is not None:
+                self._file.truncate(rows.whole_bytes)
+                os.fsync(self._file.fileno())
+            if rows.unended:
+                self._file.write(b"\n")
+                self._file.flush()
+                os.fsync(self._file.fileno())
         except BlockingIOError as error:
             self._file.close()
             raise EcoRouteError(f"another run is writing to {path}: wait for it, or name another file") from error
-        try:
-            rows = read(path)
+        except OSError as error:
+            self._file.close()
+            raise EcoRouteError(f"cannot write trials to {path} ({error}): name another file") from error
         except EcoRouteError:
             self._file.close()
             raise
         self.torn = rows.torn
-        if rows.torn is not None:
-            self._file.truncate(rows.whole_bytes)
-            os.fsync(self._file.fileno())
-        if rows.unended:
-            self._file.write(b"\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
         self._done = {trial.config.key for trial in rows.measured}
 
     def __enter__(self) -> Log:
@@ -468,11 +478,15 @@ def config_of(key: bytes) -> TrialConfig:
 
 
 def configs_from(path: Path) -> list[TrialConfig]:
-    """Configurations from a JSON file: a list of objects with the fields of TrialConfig. Unknown fields are refused."""
+    """Configurations from a JSON file: a list of objects with the fields of TrialConfig. Unknown fields are refused.
+
+    Raises EcoRouteError for a file that cannot be read or holds anything else."""
     try:
         document: Any = json.loads(path.read_text(encoding="utf-8"))
         return TypeAdapter(list[TrialConfig]).validate_python(document, extra="forbid")
-    except (OSError, json.JSONDecodeError) as error:
-        raise EcoRouteError(f"cannot read configurations from {path}: {error}") from error
     except ValidationError as error:
         raise EcoRouteError(f"{path}: {_first(error)}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise EcoRouteError(
+            f"cannot read configurations from {path} ({error}): name a JSON file, a list of objects, in UTF-8"
+        ) from error

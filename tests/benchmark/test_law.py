@@ -13,7 +13,7 @@ import pytest
 import yaml
 from scipy import stats
 
-from benchmark import law
+from benchmark import law, law_report
 from benchmark.__main__ import main
 from ecoroute_mcp.catalogue import ANY_DEVICE, Coefficients, Device
 from ecoroute_mcp.energy import Deployment, features
@@ -172,3 +172,12 @@ def test_a_stale_law_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_without_measurements_the_repair_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "--data", str(tmp_path)]) == 2
     assert "mlenergy_v3.csv is missing: the measurements are in a checkout's data/" in capsys.readouterr().err
+
+
+def test_a_drawing_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs Matplotlib: pip install matplotlib")
+    place = tmp_path / "nowhere" / "law.svg"
+    with pytest.raises(
+        EcoRouteError, match=f"^cannot draw to {place} .*: name a file in a folder that can be written$"
+    ):
+        law_report.plot(DATA, place)

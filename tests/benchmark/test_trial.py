@@ -214,6 +214,31 @@ def test_a_whole_last_line_that_is_no_trial_is_refused_with_or_without_its_newli
         assert path.read_bytes() == content
 
 
+def test_what_is_no_file_of_trials_is_told_with_its_repair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "trials.jsonl"
+    file.write_bytes(dump(measured()))
+    folder = tmp_path / "folder"
+    (folder / "x.jsonl").mkdir(parents=True)
+    for place in (folder, file / "rows.jsonl"):
+        with pytest.raises(EcoRouteError, match=f"^cannot read trials from {place} .*: name a file of them$"):
+            read(place)
+        with pytest.raises(EcoRouteError, match=f"^cannot write trials to {place} .*: name another file$"):
+            Log(place)
+    with pytest.raises(EcoRouteError, match=r"^cannot write trials to /proc/x/y\.jsonl .*: name another file$"):
+        Log(Path("/proc/x/y.jsonl"))
+    predict = ["predict", "--params-total-b", "8", "--gpu", "H100 SXM", "--batch", "1", "--measured", str(folder)]
+    for command, said in (
+        (
+            ["run", "--device", "cpu", "--model", "Qwen3-0.6B", "--output", str(folder)],
+            f"cannot read trials from {folder}",
+        ),
+        (["summary", "--folder", str(folder)], f"cannot read trials from {folder / 'x.jsonl'}"),
+        (predict, f"cannot read trials from {folder}"),
+    ):
+        assert main(command) == 2
+        assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {said} (")
+
+
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "trials.jsonl"
     with Log(path), pytest.raises(EcoRouteError, match="another run is writing"):
@@ -262,9 +287,14 @@ def test_a_list_of_configurations_is_read_strictly(tmp_path: Path) -> None:
     path.write_text(json.dumps([{**row, "sequence_length": 512}]))
     with pytest.raises(EcoRouteError, match="sequence_length"):
         configs_from(path)
-    path.write_text("[")
-    with pytest.raises(EcoRouteError, match="cannot read configurations"):
-        configs_from(path)
+    for content in (b"[", b"\xff\xfe[", b"[" * 100_000):
+        path.write_bytes(content)
+        with pytest.raises(
+            EcoRouteError, match=r"^cannot read configurations from .*plan\.json \(.*: name a JSON file"
+        ):
+            configs_from(path)
+    with pytest.raises(EcoRouteError, match=r"cannot read configurations from .*: name a JSON file"):
+        configs_from(tmp_path)
 
 
 def test_summary_shows_every_row_and_the_medians(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
