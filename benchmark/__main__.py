@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmark import (
     check_report,
     curate,
+    front,
     front_report,
     frontier_report,
     kinds,
@@ -23,7 +24,6 @@ from benchmark import (
     session,
     summary,
     summary_report,
-    trial,
     workbench_report,
 )
 from ecoroute_mcp.refresh import packaged_data
@@ -87,13 +87,13 @@ def _curate(arguments: argparse.Namespace) -> int:
 
 def _summary_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--folder", type=Path, metavar="FOLDER", help="folder of *.jsonl files (default: data/measurements)"
+        "--folder", type=Path, metavar="FOLDER", help="folder of *.jsonl files (default: where run writes)"
     )
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
 
 
 def _summary(arguments: argparse.Namespace) -> int:
-    files = trial.read_all(arguments.folder or DATA / "measurements")
+    files = front.read([arguments.folder or session.measurements()])
     if arguments.json:
         print(json.dumps(summary.document(files), indent=2))
     else:

@@ -409,17 +409,14 @@ class Measurements:
             if not all(file.is_file() for file in found):
                 raise EcoRouteError(f"there is no file or folder {place}: name one that holds measurements")
             files |= {file.resolve(): file for file in found}
-        trials: dict[bytes, Trial] = {}
+        found_rows: list[Trial] = []
         notes = []
         for file in files.values():
-            try:
-                rows = trial.read(file)
-            except OSError as error:
-                raise EcoRouteError(f"cannot read {file} ({error.strerror}): mend that, or leave it out") from error
-            trials |= {trial.dump(row): row for row in rows.trials}
+            rows = trial.read(file)
+            found_rows += rows.trials
             if rows.torn is not None:
                 notes.append(f"{file}: an incomplete last line is left out")
-        read = cls(files=tuple(files), trials=tuple(trials.values()), notes=tuple(notes))
+        read = cls(files=tuple(files), trials=trial.distinct(found_rows), notes=tuple(notes))
         if not read.measured:
             raise EcoRouteError(f"no row of {', '.join(map(str, places))} was measured: there is nothing to check")
         return read

@@ -130,10 +130,9 @@ def fronts(
 
     Raises EcoRouteError for an unknown zone or device, for lengths of no row, where nothing was measured, and where
     nothing was on two occasions, since noise is unknown then."""
-    unique = {trial.dump(each): each for each in trials}.values()
     by_device: defaultdict[str, list[Measured]] = defaultdict(list)
     left_out = []
-    for row in unique:
+    for row in trial.distinct(trials):
         if isinstance(row, Measured):
             by_device[row.machine.name].append(row)
         else:

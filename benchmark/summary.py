@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmark import measure
-from benchmark.trial import Measured, Phase, Precision, Rejected, Rows
+from benchmark.trial import Measured, Phase, Precision, Rejected, Rows, Trial, distinct
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +137,15 @@ class Medians:
     occasions: tuple[Occasions, ...]
 
 
+def trials(files: Iterable[Rows]) -> tuple[Trial, ...]:
+    """The rows of some files, each once."""
+    return distinct(trial for rows in files for trial in rows.trials)
+
+
+def _measured(files: Iterable[Rows]) -> list[Measured]:
+    return [trial for trial in trials(files) if isinstance(trial, Measured)]
+
+
 def line(trial: Measured) -> Line:
     decode, prefill = trial.decode, trial.prefill
     return Line(
@@ -167,8 +176,8 @@ def line(trial: Measured) -> Line:
 
 
 def medians(files: Iterable[Rows]) -> Medians:
-    trials = [trial for rows in files for trial in rows.trials]
-    measured = [trial for trial in trials if isinstance(trial, Measured)]
+    files = tuple(files)
+    measured = _measured(files)
     phases = [phase for trial in measured for phase in (trial.prefill, trial.decode)]
     gaps = [
         abs(window.polled_j / window.energy_j - 1)
@@ -179,7 +188,7 @@ def medians(files: Iterable[Rows]) -> Medians:
     ]
     return Medians(
         measured=len(measured),
-        rejected=sum(isinstance(trial, Rejected) for trial in trials),
+        rejected=sum(isinstance(trial, Rejected) for trial in trials(files)),
         throughput_cv=_median([phase.tokens_per_s.cv for phase in phases]),
         energy_cv=_median([phase.j_per_token.cv for phase in phases if phase.j_per_token is not None]),
         counter_against_polled=_median(gaps),
@@ -189,9 +198,8 @@ def medians(files: Iterable[Rows]) -> Medians:
 
 def document(files: Sequence[Rows]) -> dict[str, Any]:
     """Every figure as plain data for JSON."""
-    trials = [trial for rows in files for trial in rows.trials]
     return {
-        "trials": [asdict(line(trial)) for trial in trials if isinstance(trial, Measured)],
+        "trials": [asdict(line(trial)) for trial in _measured(files)],
         "medians": asdict(medians(files)),
         "bars": [{**asdict(bar), "reached": bar.reached} for bar in bars(files)],
         "quantised_against_bf16": {
@@ -200,7 +208,9 @@ def document(files: Sequence[Rows]) -> dict[str, Any]:
             "note": RANDOM_WEIGHTS,
         },
         "rejected": [
-            {"config": asdict(trial.config), "reason": trial.reason} for trial in trials if isinstance(trial, Rejected)
+            {"config": asdict(trial.config), "reason": trial.reason}
+            for trial in trials(files)
+            if isinstance(trial, Rejected)
         ],
     }
 
@@ -208,7 +218,7 @@ def document(files: Sequence[Rows]) -> dict[str, Any]:
 def contrasts(files: Iterable[Rows]) -> tuple[Contrast, ...]:
     """Every quantised configuration against bf16, by what ran bf16's step: first what ran its own, if it is there."""
     subjects: dict[tuple[object, ...], dict[tuple[str, str], list[Measured]]] = defaultdict(lambda: defaultdict(list))
-    for trial in (trial for rows in files for trial in rows.measured):
+    for trial in _measured(files):
         config = trial.config
         if config.device == "cuda" and config.endpoint is None and trial.decode.j_per_token is not None:
             lengths = (config.prompt_tokens, config.generated_tokens)
@@ -274,7 +284,7 @@ def bars(files: Iterable[Rows]) -> tuple[Bar, ...]:
     """What the measuring is to reach, and what it does. Of several rows of a configuration the worst counts."""
     files = tuple(files)
     found = medians(files)
-    measured = [trial for rows in files for trial in rows.measured]
+    measured = _measured(files)
 
     def at(batch: int) -> list[Measured]:
         return [

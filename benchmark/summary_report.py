@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from benchmark import summary, table, trial
 
 EXAMPLES = """examples:
-  python -m benchmark summary                       all rows of data/measurements, the bars, and how well they repeat
-  python -m benchmark summary --folder ~/.local/share/ecoroute/measurements
-                                                    those of an installed package
+  python -m benchmark summary                       all rows measured here, the bars, and how well they repeat
+  python -m benchmark summary --folder results      those of a folder's *.jsonl files, the same row of two files once
   python -m benchmark summary --json                every figure, for a program
 
 J per token: gross is all that the device took; net is that less its idle power, measured in the same trial, for as
@@ -17,8 +16,8 @@ long. "of limit" is the share of the copy bandwidth at which a decode step moved
 
 
 def show(files: Sequence[trial.Rows]) -> None:
-    """Print the rows of some files, and how well they repeat."""
-    outcomes = [outcome for rows in files for outcome in rows.trials]
+    """Print the rows of some files, each once, and how well they repeat."""
+    outcomes = summary.trials(files)
     lines = [summary.line(outcome) for outcome in outcomes if isinstance(outcome, trial.Measured)]
     medians = summary.medians(files)
     rejected = [outcome for outcome in outcomes if isinstance(outcome, trial.Rejected)]

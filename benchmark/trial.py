@@ -398,6 +398,11 @@ def read_all(folder: Path) -> tuple[Rows, ...]:
     return tuple(read(path) for path in sorted(folder.glob("*.jsonl")))
 
 
+def distinct(trials: Iterable[Trial]) -> tuple[Trial, ...]:
+    """Each row once: the same one may stand in several files."""
+    return tuple({dump(trial): trial for trial in trials}.values())
+
+
 class Log:
     """A file of trials, held open by one writer. Use as a context manager."""
 

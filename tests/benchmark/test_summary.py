@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import summary
+from benchmark import session, summary
 from benchmark.__main__ import main
 from benchmark.trial import Measured, Precision, Quality, Rows, TrialConfig, dump
 from tests.benchmark.test_trial import measured, phase
@@ -120,6 +120,53 @@ def test_boards_are_told_apart_from_occasions_of_one() -> None:
     }
     (none,) = (bar for bar in summary.bars([Rows(trials=rows[:1])]) if bar.figure.startswith("largest difference"))
     assert (none.figure, none.value) == ("largest difference of occasions, 0 configurations", None)
+
+
+def test_a_copied_file_is_no_second_occasion(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row(), row(occasion=2, joules=1020), row("int8", joules=3000)]
+    (tmp_path / "rows.jsonl").write_bytes(b"".join(map(dump, rows)))
+    folder = ["summary", "--folder", str(tmp_path)]
+    printed = []
+    for options in ([], ["--json"]):
+        assert main([*folder, *options]) == 0
+        printed.append(capsys.readouterr().out)
+    (tmp_path / "copy.jsonl").write_bytes(dump(rows[2]) + dump(rows[0]))
+    (tmp_path / "later.jsonl").write_bytes(b"".join(map(dump, rows)))
+    for options, before in zip(([], ["--json"]), printed, strict=True):
+        assert main([*folder, *options]) == 0
+        after = capsys.readouterr().out
+        assert sorted(after.splitlines()) == sorted(before.splitlines())
+    assert json.loads(printed[1])["medians"]["measured"] == 3
+
+
+def test_a_place_without_measurements_is_refused_as_front_refuses_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "rows.txt"
+    for place in (tmp_path, tmp_path / "nosuch", file / "rows.jsonl"):
+        for command in ("summary", "front"):
+            assert main([command, "--folder", str(place)]) == 2
+            assert capsys.readouterr().err == (
+                f"error: {place} is no file of measurements, nor a folder that holds some: name one, or measure with "
+                "`python -m benchmark run`\n"
+            )
+    file.write_text("text\n", "utf-8")
+    assert main(["summary", "--folder", str(file)]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {file}, line 1: not a trial (")
+
+
+def test_the_default_is_where_measuring_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(session, "DATA", tmp_path / "an installed package")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    place = session.measurements()
+    assert main(["summary"]) == 2
+    assert str(place) in capsys.readouterr().err
+    place.mkdir(parents=True)
+    (place / "own.jsonl").write_bytes(dump(row()))
+    assert main(["summary"]) == 0
+    assert "1 measured, 0 rejected" in capsys.readouterr().out
 
 
 def test_json_and_print_hold_all_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
