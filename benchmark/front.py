@@ -33,6 +33,7 @@ from benchmark.objectives import (
     Point,
     QualityKind,
     Score,
+    Taken,
     over_occasions,
 )
 from benchmark.pareto import Front
@@ -117,6 +118,7 @@ def fronts(
     *,
     scores: Mapping[str, Score],
     usual: Sequence[Measured],
+    sources: Mapping[Taken, str] | None = None,
     zone: str = ZONE,
     quality: Quality = "auto",
     device: str | None = None,
@@ -126,7 +128,8 @@ def fronts(
     and generated tokens, if that is given.
 
     ``quality``: ``auto`` takes bits per byte of a row that has them, else the published score. ``usual`` are rows to
-    read noise from for a device without enough repeated occasions of its own. The same row from two files counts once.
+    read noise from for a device without enough repeated occasions of its own. ``sources`` are those of rows that
+    are not this machine's own. The same row from two files counts once.
 
     Raises EcoRouteError for an unknown zone or device, for lengths of no row, where nothing was measured, and where
     nothing was on two occasions, since noise is unknown then."""
@@ -150,7 +153,7 @@ def fronts(
         rows = [row for row in rows if lengths in (None, (row.config.prompt_tokens, row.config.generated_tokens))]
         metered = any(row.decode.j_per_token is not None for row in rows)
         for kind in KINDS:
-            objectives = Objectives(catalogue, zone=zone, quality=kind, noise=noise, scores=scores)
+            objectives = Objectives(catalogue, zone=zone, quality=kind, noise=noise, scores=scores, sources=sources)
             own = [row for row in rows if kind == (_kind(row) if quality == "auto" else quality)]
             points, without = _points(own, objectives, metered=metered)
             left_out += without

@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmark import session, table
 from benchmark.front import QUALITIES, ZONE, DeviceFront, Fronts, LeftOut, Standing, fronts, read
-from benchmark.objectives import LEAST_PAIRS, Axis, Score, published
+from benchmark.objectives import LEAST_PAIRS, Axis, Score, published, shipped_sources
 from benchmark.trial import Precision, TrialConfig
 from ecoroute_mcp import refresh
 from ecoroute_mcp.catalogue import Catalogue
@@ -88,6 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         catalogue,
         scores=scores,
         usual=[row for rows in read([data / "measurements"]) for row in rows.measured],
+        sources=shipped_sources(data, catalogue.sources),
         zone=arguments.zone,
         quality=arguments.quality,
         device=arguments.device,

@@ -147,11 +147,11 @@ def _row(trial: Measured, identity: Identity) -> LocalEnergy:
     )
 
 
-def estimate(spread: Spread) -> Estimate:
+def estimate(spread: Spread, source: str = THIS_MACHINE) -> Estimate:
     """A mean and the 95 % interval of its repeats. Raises EcoRouteError where that reaches zero."""
     if spread.low <= 0:
         raise EcoRouteError("an interval of the repeats reaches zero: measure with more of them")
-    return Estimate(low=spread.low, mid=spread.mean, high=spread.high, basis="measured", sources=(THIS_MACHINE,))
+    return Estimate(low=spread.low, mid=spread.mean, high=spread.high, basis="measured", sources=(source,))
 
 
 def _key(row: LocalEnergy) -> tuple[object, ...]:

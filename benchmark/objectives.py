@@ -16,6 +16,7 @@ and not in the doubt of a comparison.
 from __future__ import annotations
 
 import csv
+import datetime
 import functools
 import hashlib
 import itertools
@@ -29,15 +30,20 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from benchmark import trial
 from benchmark.local import estimate
 from benchmark.trial import Measured, Phase, Spread
-from ecoroute_mcp.catalogue import THIS_MACHINE, Catalogue, Grid
+from ecoroute_mcp.catalogue import THIS_MACHINE, Catalogue, Grid, Source
 from ecoroute_mcp.energy import Method, UnknownEnergy
 from ecoroute_mcp.sci import JOULES_PER_KWH, EcoRouteError, Estimate, sci_g
 from ecoroute_mcp.zones import Zones
 
 QualityKind = Literal["bits-per-byte", "published"]
 AxisName = Literal["carbon", "quality", "speed"]
+Taken = tuple[str | None, datetime.datetime]
+"""What tells a row from every other: the board's UUID and when the trial began."""
+SHIPPED = "data/measurements/"
+"""How the address of a source begins that is a file of the project's own rows."""
 SHAPE_QUALITY = "shape_quality.csv"
 """Published scores of the shapes that are measured with random weights, in the folder of the data."""
 LEAST_PAIRS = 5
@@ -227,14 +233,39 @@ def mean_of(values: Sequence[float], sds: Sequence[float], ratio: bool) -> tuple
     return math.fsum(values) / len(values), apart / math.fsum(weights)
 
 
+def shipped_sources(data: Path, sources: Sequence[Source]) -> Mapping[Taken, str]:
+    """The source of each row that the project ships, by board and time: the one whose address is the row's file."""
+    return {
+        taken(row): source.id
+        for source in sources
+        if source.url.startswith(SHIPPED)
+        and (file := data / "measurements" / source.url.removeprefix(SHIPPED)).exists()
+        for row in trial.read(file).measured
+    }
+
+
+def taken(row: Measured) -> Taken:
+    """The key of a row."""
+    return row.machine.uuid, row.started_at
+
+
 class Objectives:
     """Rows to points, at one zone and by one kind of quality."""
 
     def __init__(
-        self, catalogue: Catalogue, *, zone: str, quality: QualityKind, noise: Noise, scores: Mapping[str, Score]
+        self,
+        catalogue: Catalogue,
+        *,
+        zone: str,
+        quality: QualityKind,
+        noise: Noise,
+        scores: Mapping[str, Score],
+        sources: Mapping[Taken, str] | None = None,
     ) -> None:
-        """``scores`` are published scores by the model's name in a configuration. Raises EcoRouteError for a zone that
-        is not known, and for scores of several scales."""
+        """``scores`` are published scores by the model's name in a configuration, ``sources`` those of rows that are
+        not this machine's own (see :func:`shipped_sources`).
+
+        Raises EcoRouteError for a zone that is not known, and for scores of several scales."""
         self.zone: Grid = Zones(catalogue.grids, catalogue.zone_aliases).resolve(zone)
         self.quality: QualityKind = quality
         self.noise = noise
@@ -243,6 +274,7 @@ class Objectives:
             raise EcoRouteError(f"scores of {' and '.join(scales)} cannot share an axis: give those of one")
         self._published = " ".join(("published", *scales))
         self._scores = {model: score.score for model, score in scores.items()}
+        self._sources = sources or {}
         self._method = Method(catalogue)
         self._devices = {name: device.id for device in catalogue.devices for name in device.nvml_names}
         self._here = next(provider for provider in catalogue.providers if provider.id == THIS_MACHINE)
@@ -301,8 +333,9 @@ class Objectives:
         Raises NoFigure where no energy was read, or where its repeats lie so far apart that nothing is known."""
         reads, makes = _shares(row)
         read, made = _joules(row.prefill, row), _joules(row.decode, row)
+        source = self._sources.get(taken(row), THIS_MACHINE)
         try:
-            return estimate(read).scaled(reads) + estimate(made).scaled(makes)
+            return estimate(read, source).scaled(reads) + estimate(made, source).scaled(makes)
         except EcoRouteError as error:
             raise NoFigure(f"{row.config}: {error}") from error
 

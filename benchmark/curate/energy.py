@@ -164,6 +164,9 @@ FIGURES = ("decode_j_per_token.low", "decode_j_per_token.mid", "decode_j_per_tok
 def _row(measured: trial.Measured, identity: Identity, devices: dict[str, str], source: str) -> dict[str, str]:
     """Raises EcoRouteError, with words that many trials share, where the trial has no place in the table."""
     config, joules = measured.config, measured.decode.j_per_token
+    device = devices.get(measured.machine.name)
+    if device is None or device not in DEVICES.values():
+        raise EcoRouteError(f"no energy law was validated for {measured.machine.name}")
     try:
         model = identity.resolve(config.model).model_id
     except EcoRouteError as error:
@@ -178,9 +181,6 @@ def _row(measured: trial.Measured, identity: Identity, devices: dict[str, str], 
         raise EcoRouteError("no energy")
     if measured.gates_failed:
         raise EcoRouteError("a gate failed")
-    device = devices.get(measured.machine.name)
-    if device is None or device not in DEVICES.values():
-        raise EcoRouteError(f"no law for {measured.machine.name}")
     version = measured.machine.software.get("transformers", "of an unknown version")
     return {
         "model": model,

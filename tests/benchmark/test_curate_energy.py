@@ -106,7 +106,7 @@ def test_every_reason_to_leave_a_trial_out_is_said(data: Path) -> None:
         "trials left out, a gate failed: 1 of Qwen3-30B-A3B",
         "trials left out, nf4 is no precision of the law: 1 of Qwen3-30B-A3B",
         "trials left out, no energy: 1 of Qwen3-30B-A3B",
-        "trials left out, no law for NVIDIA H200: 1 of Qwen3-30B-A3B",
+        "trials left out, no energy law was validated for NVIDIA H200: 1 of Qwen3-30B-A3B",
         "trials left out, no row of sources.csv has data/measurements/elsewhere.jsonl: 1 of Qwen3-30B-A3B",
         "trials left out, not in the catalogue: 1 of Qwen3-0.6B",
         "trials left out, the same on another occasion: 1 of Qwen3-30B-A3B",

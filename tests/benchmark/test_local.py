@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from benchmark import local, trial
+from benchmark.objectives import Noise, Objectives, shipped_sources
 from benchmark.trial import Measured, Spread
 from ecoroute_mcp import refresh
 from ecoroute_mcp.identity import Identity
@@ -199,6 +200,26 @@ def test_a_writing_removes_what_killed_ones_left(file: Path) -> None:
     os.utime(file.parent / ".this-machine.csv.abcdefg1.tmp", (0, 0))
     local.write([EIGHT], file)
     assert sorted(path.name for path in file.parent.iterdir()) == [".this-machine.csv.abcdefg2.tmp", file.name]
+
+
+def test_figures_of_a_row_that_ships_cite_its_file_and_a_users_this_machine() -> None:
+    data = refresh.packaged_data()
+    catalogue = refresh.read(data)
+    sources = shipped_sources(data, catalogue.sources)
+    objectives = Objectives(
+        catalogue,
+        zone="SWE",
+        quality="published",
+        noise=Noise(energy=0.01, speed=0.01, pairs=5),
+        scores={},
+        sources=sources,
+    )
+    assert objectives.energy_j(EIGHT).sources == ("ecoroute-h100-2026-11",)
+    assert objectives.carbon_g(EIGHT).sources[0] == "ecoroute-h100-2026-11"
+    same_board_later = replace(EIGHT, started_at=EIGHT.started_at + timedelta(days=9))
+    another_board = replace(EIGHT, machine=replace(EIGHT.machine, uuid="GPU-1"))
+    for row in (same_board_later, another_board):
+        assert objectives.energy_j(row).sources == ("this-machine",)
 
 
 # Through the router.
