@@ -26,6 +26,7 @@ from benchmark import (
     summary_report,
     workbench_report,
 )
+from benchmark.interruption import lead_nowhere
 from ecoroute_mcp.refresh import packaged_data
 from ecoroute_mcp.sci import EcoRouteError
 
@@ -197,7 +198,8 @@ COMMANDS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns its exit status; 2, with the repair on stderr, for anything the caller can put right."""
+    """Run one command. Returns its exit status; 2, with the repair on stderr, for anything the caller can put right,
+    and 1 where whoever reads its output has read enough."""
     given = sys.argv[1:] if argv is None else list(argv)
     parser = argparse.ArgumentParser(
         prog="python -m benchmark",
@@ -223,9 +225,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"the options of {arguments.command} come after it")
     try:
         status: int = arguments.run(arguments)
+        sys.stdout.flush()
     except EcoRouteError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        lead_nowhere(sys.stdout)
+        return 1
     return status
 
 

@@ -89,6 +89,13 @@ def lasting_output() -> Iterator[None]:
         yield
 
 
+def lead_nowhere(stream: TextIO) -> None:
+    """Let whatever is still written to a stream's file, what is held back included, go nowhere."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, stream.fileno())
+    os.close(nothing)
+
+
 class _Lasting:
     """A text stream as it is, but for what happens once nobody is left to read it."""
 
@@ -115,6 +122,4 @@ class _Lasting:
         except OSError as error:
             if error.errno not in GONE:
                 raise
-            nothing = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nothing, self._stream.fileno())
-            os.close(nothing)
+            lead_nowhere(self._stream)

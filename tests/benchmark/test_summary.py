@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -167,6 +170,26 @@ def test_the_default_is_where_measuring_writes(
     (place / "own.jsonl").write_bytes(dump(row()))
     assert main(["summary"]) == 0
     assert "1 measured, 0 rejected" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["summary", "summary --json", "front --json", "sensors"])
+def test_who_has_read_enough_ends_a_command_without_a_traceback(command: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(dump(row()) + dump(row(occasion=2)))
+    folder = [] if command == "sensors" else ["--folder", str(tmp_path)]
+    reads, writes = os.pipe()
+    os.close(reads)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmark", *command.split(), *folder],
+            cwd=Path(__file__).resolve().parents[2],
+            stdout=writes,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(writes)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_json_and_print_hold_all_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
