@@ -187,9 +187,10 @@ class Bench:
             self._frozen = True
         if config.device == "cuda" and self._copy_gb_per_s is None:
             self._copy_gb_per_s = engines.copy_gb_per_s()
-        self._engine, self._loaded = engines.Engine(config), config
+        self._engine = engines.Engine(config)
         if self._engine.weights.source != "random":
             self._judge()
+        self._loaded = config  # not before it is judged: what cannot be judged is not measured by the next trial either
 
     def _judge(self) -> None:
         judged = quality.judge(self._engine, self._instruments.text)

@@ -265,6 +265,18 @@ def test_a_model_that_does_not_load_is_a_row_and_the_next_one_is_measured(tmp_pa
     assert isinstance(third, Measured)
 
 
+def test_a_model_that_cannot_be_judged_is_measured_by_none_of_its_trials(tmp_path: Path, small_folder: Path) -> None:
+    path, folder = tmp_path / "rows.jsonl", damaged(small_folder, "tokenizer.json", b"[]")
+    command = [
+        "run", "--device", "cpu", "--model", str(folder), "--batch", "1", "2", "--prompt", "4", "--generated", "4",
+        "--repeats", "2", "--window", "0.01s", "--output", str(path), "--no-publish",
+    ]  # fmt: skip
+    assert main(command) == 0
+    rows = [row for row in read(path).trials if isinstance(row, Rejected)]
+    assert [row.config.batch for row in rows] == [1, 2]
+    assert all(row.reason.startswith(f"cannot load {folder} (TypeError: ") for row in rows)
+
+
 def test_more_tokens_than_admitted_are_refused() -> None:
     engine = Engine(config("small Qwen3"))
     engine.admit(1, 10)
