@@ -18,6 +18,7 @@ import itertools
 import json
 import os
 import socket
+import sys
 import threading
 import time
 import urllib.parse
@@ -124,6 +125,10 @@ def _listens(family: int, address: Any) -> bool:
     return True
 
 
+DEVICE_FILES = ("/dev/nvidia*", "/dev/nvhost*", "/dev/dxg")
+"""What a driver makes, one of them: on a desktop or server, on a Jetson, under Windows' Linux."""
+
+
 class NoDevice(EcoRouteError):
     """This machine has no NVIDIA device that NVML can use."""
 
@@ -132,11 +137,13 @@ class NvmlMeter:
     """The device with a UUID, or the machine's only device."""
 
     def __init__(self, uuid: str | None = None) -> None:
-        """Raises NoDevice without a driver or a device; EcoRouteError without nvidia-ml-py, with several devices and no
-        UUID, or in MIG mode."""
+        """Raises NoDevice without a driver or a device; EcoRouteError without nvidia-ml-py where there may be a device,
+        with several devices and no UUID, or in MIG mode."""
         try:
             self._nvml: Any = importlib.import_module("pynvml")
         except ImportError as error:
+            if _no_driver():
+                raise NoDevice(f"there is no NVIDIA device (no {', '.join(DEVICE_FILES)})") from error
             raise EcoRouteError("reading an NVIDIA device needs nvidia-ml-py: pip install nvidia-ml-py") from error
         nvml = self._nvml
         try:
@@ -265,6 +272,11 @@ class NvmlMeter:
 def clock_events(bits: int) -> tuple[str, ...]:
     """The names of the throttling reasons set in a bit mask of nvmlClocksEventReasons."""
     return tuple(name for bit, name in CLOCK_EVENTS.items() if bits & bit)
+
+
+def _no_driver(root: Path = Path("/dev")) -> bool:
+    """Whether it is sure that no NVIDIA driver has a device: on Windows there are no such files to look for."""
+    return sys.platform != "win32" and not any(any(root.glob(Path(name).name)) for name in DEVICE_FILES)
 
 
 def _text(value: str | bytes) -> str:

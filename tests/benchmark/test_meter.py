@@ -14,6 +14,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from benchmark import meter
 from benchmark.meter import (
     NvmlMeter,
     Reading,
@@ -139,6 +140,14 @@ def test_a_recorder_passes_on_what_its_meter_failed_with() -> None:
         pass
     with pytest.raises(EcoRouteError, match="fell off the bus"):
         recorder.trace()
+
+
+@pytest.mark.parametrize("name", ["nvidia0", "nvidiactl", "nvhost-gpu", "dxg"])
+def test_a_drivers_files_tell_a_machine_that_may_have_a_device(name: str, tmp_path: Path) -> None:
+    (tmp_path / "null").touch()
+    assert meter._no_driver(tmp_path)
+    (tmp_path / name).touch()
+    assert not meter._no_driver(tmp_path)
 
 
 def test_without_a_device_the_message_says_what_to_do() -> None:
