@@ -132,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     regions.add_argument("--json", action="store_true", help="print every field and source")
 
     again = command("refresh", _refresh, "read the data again, check it, and print what changed")
-    again.add_argument("--data", type=Path, metavar="DIR", help="folder of tables, from then on (default: the package's)")
+    again.add_argument("--data", type=Path, metavar="DIR", help="folder of tables, kept to (default: the package's)")
     again.add_argument("--json", action="store_true", help="print the changes as JSON")
 
     def writing(sub: argparse.ArgumentParser) -> None:
