@@ -11,6 +11,7 @@ from ecoroute_mcp.difficulty import Difficulty, Predicted
 from ecoroute_mcp.kind import Reader, read_weights, weights_file
 from ecoroute_mcp.sci import EcoRouteError
 from ecoroute_mcp.task import MAX_TASK_CHARACTERS, Tasks
+from tests.test_cascade import DOCUMENT
 
 
 @pytest.fixture(scope="module")
@@ -115,22 +116,10 @@ def test_an_unknown_kind_names_the_closest_and_all(tasks: Tasks) -> None:
     assert all(name in str(caught.value) for name in tasks.names)
 
 
-LINK = {
-    "offset": 0.0,
-    "slope": 1.0,
-    "residual_sd": 0.0,
-    "models": 3,
-    "theta_from": -1.0,
-    "theta_to": 1.0,
-    "theta_mean": 0.0,
-    "theta_squares": 2.0,
-}
-
-
 def knowing(catalogue: Catalogue, kinds: dict[str, tuple[float, float]]) -> Tasks:
     """Tasks whose ability is their θ in logits, with these means and spreads of difficulty."""
     rows = {kind: {"mean": mean, "spread": spread, "tasks": 9} for kind, (mean, spread) in kinds.items()}
-    difficulty = Difficulty({"version": 1, "link": LINK, "kinds": rows, "texts": {}})
+    difficulty = Difficulty({**DOCUMENT, "kinds": rows})
     return Tasks(catalogue.task_kinds, catalogue.parameters, difficulty)
 
 
