@@ -136,7 +136,7 @@ def test_every_model_without_parameters_gets_a_wide_size_or_a_reason() -> None:
         assert high <= float(row["params_total_b.high"])
         assert "inferred from price" in row["params_note"]
     by_id = {row["id"]: row for row in rows}
-    assert by_id["grok-4.5"]["params_total_b.sources"] == "params:grok-4.5"
+    assert by_id["grok-4.5"]["params_total_b.sources"] == "params:grok-4.5|size-point-v1"
     assert (
         by_id["grok-4.5"]["params_active_b.sources"]
         == "regression:params_active_b:price+total|model-prices-0.0.5|params:grok-4.5"
