@@ -157,6 +157,10 @@ def plot(data: Path, path: Path) -> None:
 
     Raises EcoRouteError without Matplotlib, for a kind of file that it does not write, and where it cannot be written.
     """
+    if not path.parent.is_dir():
+        raise EcoRouteError(
+            f"cannot draw to {path} (there is no such folder): name a file in a folder that can be written"
+        )
     try:
         import matplotlib
 

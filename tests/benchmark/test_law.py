@@ -175,7 +175,6 @@ def test_without_measurements_the_repair_is_named(tmp_path: Path, capsys: pytest
 
 
 def test_a_drawing_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="needs Matplotlib: pip install matplotlib")
     place = tmp_path / "nowhere" / "law.svg"
     with pytest.raises(
         EcoRouteError, match=f"^cannot draw to {place} .*: name a file in a folder that can be written$"
