@@ -24,6 +24,7 @@ from benchmark import (
     session,
     summary,
     summary_report,
+    workbench,
     workbench_report,
 )
 from benchmark.interruption import lead_nowhere
@@ -94,11 +95,14 @@ def _summary_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _summary(arguments: argparse.Namespace) -> int:
-    files = front.read([arguments.folder or session.measurements()])
+    folder = arguments.folder or session.measurements()
+    files = front.read([folder])
+    laps = sorted(folder.glob(f"*{workbench.LAPS}"))
+    searches = {path.name.removesuffix(workbench.LAPS): workbench.read_laps(path) for path in laps}
     if arguments.json:
-        print(json.dumps(summary.document(files), indent=2))
+        print(json.dumps(summary.document(files, searches), indent=2))
     else:
-        summary_report.show(files)
+        summary_report.show(files, searches)
     return 0
 
 

@@ -3,14 +3,16 @@ quantised weights take beside bf16."""
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmark import measure
 from benchmark.trial import Measured, Phase, Precision, Rejected, Rows, Trial, distinct
+from benchmark.workbench import Lap, Tally
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +106,9 @@ MOST_J_PER_TOKEN = {8: 0.43, 32: 0.140, 128: 0.060}
 MOST_COUNTER_GAP = 0.02
 MOST_OCCASION_GAP = 0.05
 LEAST_CONFIGURATIONS = 60
+MOST_CONTROLLER_SHARE = 0.01
+LEAST_SEARCH_MINUTES = 20.0
+SECONDS_PER_MINUTE = 60.0
 """Aims set before anything was measured: joules below what serving and plain transformers were published to take."""
 
 
@@ -196,12 +201,12 @@ def medians(files: Iterable[Rows]) -> Medians:
     )
 
 
-def document(files: Sequence[Rows]) -> dict[str, Any]:
-    """Every figure as plain data for JSON."""
+def document(files: Sequence[Rows], searches: Mapping[str, Sequence[Lap]]) -> dict[str, Any]:
+    """Every figure as plain data for JSON; ``searches`` as for :func:`bars_of_searches`."""
     return {
         "trials": [asdict(line(trial)) for trial in _measured(files)],
         "medians": asdict(medians(files)),
-        "bars": [{**asdict(bar), "reached": bar.reached} for bar in bars(files)],
+        "bars": [{**asdict(bar), "reached": bar.reached} for bar in (*bars(files), *bars_of_searches(searches))],
         "quantised_against_bf16": {
             "rows": [asdict(each) for each in contrasts(files)],
             "published_int8": PUBLISHED_INT8,
@@ -339,6 +344,31 @@ def bars(files: Iterable[Rows]) -> tuple[Bar, ...]:
     rows.append(
         Bar(figure="configurations measured", limit=LEAST_CONFIGURATIONS, at_least=True, form=".0f", value=counted)
     )
+    return tuple(rows)
+
+
+def bars_of_searches(searches: Mapping[str, Sequence[Lap]]) -> tuple[Bar, ...]:
+    """What the controller of a search is to reach, and what it does, by the name of the file of its laps."""
+    rows = []
+    for name, laps in searches.items():
+        found = Tally(laps=list(laps)).document()
+        spent_s = math.fsum(found[each] for each in ("trials_s", "between_s", "starting_s", "loading_s"))
+        rows += [
+            Bar(
+                figure=f"search on {name}, {len(laps)} trials: controller's time over a trial's, median",
+                limit=MOST_CONTROLLER_SHARE,
+                at_least=False,
+                form=".3%",
+                value=found["overhead_median"],
+            ),
+            Bar(
+                figure=f"search on {name}: minutes of trials, loading and the controller",
+                limit=LEAST_SEARCH_MINUTES,
+                at_least=True,
+                form=".1f",
+                value=spent_s / SECONDS_PER_MINUTE,
+            ),
+        ]
     return tuple(rows)
 
 

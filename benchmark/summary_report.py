@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from benchmark import summary, table, trial
+from benchmark.workbench import Lap
 
 EXAMPLES = """examples:
   python -m benchmark summary                       all rows measured here, the bars, and how well they repeat
@@ -15,7 +16,7 @@ J per token: gross is all that the device took; net is that less its idle power,
 long. "of limit" is the share of the copy bandwidth at which a decode step moved the bytes that it must."""
 
 
-def show(files: Sequence[trial.Rows]) -> None:
+def show(files: Sequence[trial.Rows], searches: Mapping[str, Sequence[Lap]]) -> None:
     """Print the rows of some files, each once, and how well they repeat."""
     outcomes = summary.trials(files)
     lines = [summary.line(outcome) for outcome in outcomes if isinstance(outcome, trial.Measured)]
@@ -41,7 +42,7 @@ def show(files: Sequence[trial.Rows]) -> None:
         ],
     )  # fmt: skip
     _contrasts(files)
-    _bars(files)
+    _bars((*summary.bars(files), *summary.bars_of_searches(searches)))
     print(f"{medians.measured} measured, {medians.rejected} rejected; a ' marks a second occasion")
     print(
         f"median CV over all phases: throughput {table.number(medians.throughput_cv, '.2%')}, "
@@ -85,7 +86,7 @@ def _contrasts(files: Sequence[trial.Rows]) -> None:
     print()
 
 
-def _bars(files: Sequence[trial.Rows]) -> None:
+def _bars(bars: Sequence[summary.Bar]) -> None:
     table.show(
         "Bars; of several occasions the worst counts",
         ("figure", "bar", "measured", "reached", "gates failed by such rows"),
@@ -95,6 +96,6 @@ def _bars(files: Sequence[trial.Rows]) -> None:
                 table.number(bar.value, bar.form), {True: "yes", False: "NO", None: None}[bar.reached],
                 "; ".join(bar.gates_failed) or None,
             )
-            for bar in summary.bars(files)
+            for bar in bars
         ],
     )  # fmt: skip

@@ -18,7 +18,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from pydantic import TypeAdapter, ValidationError
 
 from benchmark import plan, sweep
 from benchmark.bench import NotStarted, ProcessBench
@@ -85,6 +88,29 @@ class Lap:
     load_s: float
     trial_s: float
     cpu_s: float
+
+
+LAPS = ".controller.ndjson"
+"""How the file of laps beside a file of rows ends; not *.jsonl, which are rows."""
+
+
+def read_laps(path: Path) -> tuple[Lap, ...]:
+    """The laps of a file, one a line. Raises EcoRouteError, naming file and line, for what is none."""
+    laps = []
+    try:
+        for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+            try:
+                laps.append(_LAP.validate_json(line))
+            except ValidationError as error:
+                first = error.errors()[0]
+                said = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+                raise EcoRouteError(f"{path} line {number} is no lap of a search ({said}): remove it") from error
+    except OSError as error:
+        raise EcoRouteError(f"cannot read laps from {path} ({error}): name a file of them") from error
+    return tuple(laps)
+
+
+_LAP = TypeAdapter(Lap)
 
 
 @dataclass

@@ -247,7 +247,7 @@ class Laps:
 
     @classmethod
     def beside(cls, rows: Path) -> Laps:
-        return cls(rows.with_suffix(".controller.ndjson"))  # not *.jsonl, which are rows
+        return cls(rows.with_suffix(workbench.LAPS))
 
     def write(self, lap: workbench.Lap) -> None:
         """A lap that cannot be written is said and left out: no trial is worth less for it."""

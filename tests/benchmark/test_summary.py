@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import subprocess
@@ -11,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import session, summary
+from benchmark import session, summary, workbench_report
 from benchmark.__main__ import main
 from benchmark.trial import Measured, Precision, Quality, Rows, TrialConfig, dump
+from benchmark.workbench import Lap, read_laps
 from tests.benchmark.test_trial import measured, phase
 
 GRAPHS = "fused kernels, CUDA graphs"
@@ -217,3 +219,29 @@ def test_json_and_print_hold_all_of_it(tmp_path: Path, capsys: pytest.CaptureFix
     assert "Random weights have no outlier columns" in printed
     assert "3/20" in printed
     assert ">= 60     3         NO" in printed
+
+
+def test_the_controller_of_a_search_is_read_from_beside_its_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "here.jsonl").write_bytes(dump(row()))
+    laps = [
+        Lap(
+            at=datetime.datetime(2026, 11, 21, tzinfo=datetime.UTC), config=row().config, strategy="random",
+            outcome="measured", between_s=between_s, waited_s=9.0, start_s=1.0, load_s=2.0, trial_s=600.0, cpu_s=0.1,
+        )
+        for between_s in (3.0, 9.0, 6.0)
+    ]  # fmt: skip
+    beside = workbench_report.Laps.beside(tmp_path / "here.jsonl")
+    for lap in laps:
+        beside.write(lap)
+    assert read_laps(beside.path) == tuple(laps)
+    assert main(["summary", "--folder", str(tmp_path), "--json"]) == 0
+    controller, minutes = json.loads(capsys.readouterr().out)["bars"][-2:]
+    assert controller["figure"] == "search on here, 3 trials: controller's time over a trial's, median"
+    assert (controller["value"], controller["reached"]) == (0.01, True)
+    assert (minutes["value"], minutes["reached"]) == (pytest.approx((3 * 603 + 18) / 60), True)
+    with beside.path.open("a", encoding="utf-8") as file:
+        file.write("{}\n")
+    assert main(["summary", "--folder", str(tmp_path)]) == 2
+    assert "here.controller.ndjson line 4 is no lap of a search" in capsys.readouterr().err
