@@ -16,6 +16,7 @@ from benchmark import (
     front_report,
     frontier_report,
     kinds,
+    laps,
     law_report,
     prediction,
     scale,
@@ -24,7 +25,6 @@ from benchmark import (
     session,
     summary,
     summary_report,
-    workbench,
     workbench_report,
 )
 from benchmark.interruption import lead_nowhere
@@ -97,8 +97,8 @@ def _summary_options(parser: argparse.ArgumentParser) -> None:
 def _summary(arguments: argparse.Namespace) -> int:
     folder = arguments.folder or session.measurements()
     files = front.read([folder])
-    laps = sorted(folder.glob(f"*{workbench.LAPS}"))
-    searches = {path.name.removesuffix(workbench.LAPS): workbench.read_laps(path) for path in laps}
+    beside = sorted(folder.glob(f"*{laps.LAPS}"))
+    searches = {path.name.removesuffix(laps.LAPS): laps.read(path) for path in beside}
     if arguments.json:
         print(json.dumps(summary.document(files, searches), indent=2))
     else:

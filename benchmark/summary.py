@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmark import measure
+from benchmark.laps import Lap, Tally
 from benchmark.trial import Measured, Phase, Precision, Rejected, Rows, Trial, distinct
-from benchmark.workbench import Lap, Tally
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from benchmark import summary, table, trial
-from benchmark.workbench import Lap
+from benchmark.laps import Lap
 
 EXAMPLES = """examples:
   python -m benchmark summary                       all rows measured here, the bars, and how well they repeat

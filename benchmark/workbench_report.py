@@ -19,7 +19,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 
-from benchmark import bench, cores, plan, quality, sensors, session, sweep, thermal, trial, workbench
+from benchmark import bench, cores, laps, plan, quality, sensors, session, sweep, thermal, trial, workbench
 from benchmark.bench import NotStarted
 from benchmark.interruption import Interruption
 from benchmark.meter import Meter, Reading
@@ -247,9 +247,9 @@ class Laps:
 
     @classmethod
     def beside(cls, rows: Path) -> Laps:
-        return cls(rows.with_suffix(workbench.LAPS))
+        return cls(rows.with_suffix(laps.LAPS))
 
-    def write(self, lap: workbench.Lap) -> None:
+    def write(self, lap: laps.Lap) -> None:
         """A lap that cannot be written is said and left out: no trial is worth less for it."""
         try:
             with self.path.open("a", encoding="utf-8") as file:

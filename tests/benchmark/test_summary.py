@@ -14,8 +14,8 @@ import pytest
 
 from benchmark import session, summary, workbench_report
 from benchmark.__main__ import main
+from benchmark.laps import Lap, read
 from benchmark.trial import Measured, Precision, Quality, Rows, TrialConfig, dump
-from benchmark.workbench import Lap, read_laps
 from tests.benchmark.test_trial import measured, phase
 
 GRAPHS = "fused kernels, CUDA graphs"
@@ -235,7 +235,7 @@ def test_the_controller_of_a_search_is_read_from_beside_its_rows(
     beside = workbench_report.Laps.beside(tmp_path / "here.jsonl")
     for lap in laps:
         beside.write(lap)
-    assert read_laps(beside.path) == tuple(laps)
+    assert read(beside.path) == tuple(laps)
     assert main(["summary", "--folder", str(tmp_path), "--json"]) == 0
     controller, minutes = json.loads(capsys.readouterr().out)["bars"][-2:]
     assert controller["figure"] == "search on here, 3 trials: controller's time over a trial's, median"

@@ -22,11 +22,12 @@ from benchmark import front, plan, search, sweep, workbench_report
 from benchmark.__main__ import main
 from benchmark.bench import NotStarted, ProcessBench
 from benchmark.interruption import Interruption
+from benchmark.laps import Lap, Tally
 from benchmark.objectives import SCORE, SPEED, Axis, Ground, NoFigure, Noise, Objectives, Point, published
 from benchmark.search import Search
 from benchmark.space import Candidates, Space
 from benchmark.trial import Log, Measured, Rejected, TrialConfig, dump, read
-from benchmark.workbench import IN_A_ROW, FrontSoFar, Lap, Limits, Tally, Workbench, until_s
+from benchmark.workbench import IN_A_ROW, FrontSoFar, Limits, Workbench, until_s
 from benchmark.workbench_report import Laps, Screen, summary
 from ecoroute_mcp import refresh
 from ecoroute_mcp.sci import EcoRouteError
