@@ -69,6 +69,7 @@ def _scale(arguments: argparse.Namespace) -> int:
 
 def _curate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 and name the files that differ")
+    parser.add_argument("--json", action="store_true", help="print the names as JSON")
 
 
 def _only_in_a_checkout() -> None:
@@ -81,9 +82,13 @@ def _curate(arguments: argparse.Namespace) -> int:
     _only_in_a_checkout()
     if arguments.check:
         differing = curate.check(DATA)
-        print("\n".join(differing) if differing else "every generated table is as its inputs make it")
+        if arguments.json:
+            print(json.dumps({"differ": differing}, indent=2))
+        else:
+            print("\n".join(differing) if differing else "every generated table is as its inputs make it")
         return 1 if differing else 0
-    print("\n".join(curate.write(DATA)))
+    written = curate.write(DATA)
+    print(json.dumps({"written": written}, indent=2) if arguments.json else "\n".join(written))
     return 0
 
 
@@ -113,6 +118,7 @@ def _route_options(parser: argparse.ArgumentParser) -> None:
 def _route_train_options(parser: argparse.ArgumentParser) -> None:
     _route_options(parser)
     parser.add_argument("--write", action="store_true", help="write data/routing_difficulty.json and its report")
+    parser.add_argument("--json", action="store_true", help="print all figures as JSON")
 
 
 def _route_train(arguments: argparse.Namespace) -> int:
@@ -121,7 +127,7 @@ def _route_train(arguments: argparse.Namespace) -> int:
     # Reading tables takes pandas and a second: only for those who ask.
     from benchmark import routing_train
 
-    return routing_train.run(arguments.data, DATA if arguments.write else None)
+    return routing_train.run(arguments.data, arguments.json, DATA if arguments.write else None)
 
 
 def _route_eval_options(parser: argparse.ArgumentParser) -> None:
@@ -168,8 +174,8 @@ COMMANDS = (
         frontier_report.run,
         frontier_report.EXAMPLES,
     ),
-    Command("kind-train", "train what reads the kind of a task from its text", kinds.train_options, kinds.train_run),
-    Command("kind-eval", "judge the reading of kinds on labelled turns", kinds.eval_options, kinds.eval_run),
+    Command("kind-train", "train what reads the kind of a task from its text", kinds.options, kinds.train_run),
+    Command("kind-eval", "judge the reading of kinds on labelled turns", kinds.options, kinds.eval_run),
     Command(
         "route-train", "train the difficulties of tasks from outcomes of models", _route_train_options, _route_train
     ),

@@ -57,7 +57,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--baseline", type=Path, metavar="PLACE", help="folder or file of earlier rows (default: regression.baseline)"
     )
-    parser.add_argument("--format", choices=sorted(FORMATS), default="text", help="of the report (default: text)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--format", choices=sorted(FORMATS), default="text", help="of the report (default: text)")
+    form.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="write the report here; the text is printed as well"
     )

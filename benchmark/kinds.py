@@ -599,12 +599,8 @@ def _decision(tasks: Tasks, text: str) -> tuple[str, int]:
     return demand.kind, tier
 
 
-def train_options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help=f"folder that holds {TURNS}")
-
-
-def eval_options(parser: argparse.ArgumentParser) -> None:
-    train_options(parser)
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
 
 
@@ -615,7 +611,7 @@ def train_run(arguments: argparse.Namespace) -> int:
     weights, report = train(arguments.data, data)
     (data / "kind_weights.csv").write_text(written(weights), encoding="utf-8")
     (data / "kind_report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(report, indent=2))
+    print(json.dumps(report, indent=2) if arguments.json else "\n".join(trained_lines(report)))
     print("wrote kind_weights.csv, kind_report.json", file=sys.stderr)
     return 0
 
@@ -624,6 +620,22 @@ def eval_run(arguments: argparse.Namespace) -> int:
     report = evaluate(arguments.data, refresh.packaged_data())
     print(json.dumps(report, indent=2) if arguments.json else "\n".join(_lines(report)))
     return 0
+
+
+def trained_lines(report: dict[str, Any]) -> Iterator[str]:
+    """The report of a training, for people."""
+    yield f"{report['training_turns']} turns, {report['clear']} of them clear to both readers"
+    yield (
+        f"{report['written_turns']} turns and {report['written_sentences']} sentences written for it; "
+        f"{report['left_out_as_near_a_turn']} more left out as near a turn"
+    )
+    yield f"temperature {report['temperature']}, log loss {report['log_loss']}"
+    for name in ("folds", "half", "no_written_turns", "folds_of_written_turns"):
+        figures = report[name]
+        yield (
+            f"{name.replace('_', ' ')}: macro-F1 {figures['macro_f1']}, accuracy {figures['accuracy']}, "
+            f"calibration error {figures['calibration_error']}"
+        )
 
 
 def _lines(report: dict[str, Any]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -154,8 +154,17 @@ def text_reading(texts: Sequence[str], difficulty: Floats, groups: NDArray[np.st
     )
 
 
-def train(folder: Path) -> tuple[dict[str, Any], str]:
-    """The document that the router ships, and the report beside it."""
+@dataclass(frozen=True)
+class Trained:
+    """The document that the router ships, the report beside it, and the figures of the report that it leaves out."""
+
+    document: dict[str, Any]
+    report: str
+    validation: dict[str, Any]
+
+
+def train(folder: Path) -> Trained:
+    """Difficulties from the tables of a folder. Raises EcoRouteError where one is missing or too small."""
     livecode = routing.read_livecode(folder)
     fitted = latent(livecode.quality)
     link = linked(livecode.models, fitted.ability, routing.LIVECODE_MODELS)
@@ -217,20 +226,37 @@ def train(folder: Path) -> tuple[dict[str, Any], str]:
         "kinds": kinds,
         "texts": texts,
     }
-    return document, "\n".join(lines)
+    validation = {
+        "correlation": link.correlation,
+        "models": [{"model": name, "theta": theta, "ability": value} for name, theta, value in link.models],
+        "texts": {
+            "generate": {
+                "tasks": len(written),
+                "explained": reading.explained,
+                "penalty": reading.penalty,
+                "shipped": bool(texts),
+            }
+        },
+    }
+    return Trained(document, "\n".join(lines), validation)
 
 
-def run(folder: Path, into: Path | None) -> int:
+def run(folder: Path, as_json: bool, into: Path | None) -> int:
     """Train and print the report; write it and the coefficients into a folder if one is given. Returns exit status."""
-    document, report = train(folder)
-    verbosity = routing_tokens.table(routing_tokens.fit(routing.read_written(folder)))
-    print(report)
-    print(verbosity)
+    trained = train(folder)
+    tokens = routing_tokens.fit(routing.read_written(folder))
+    verbosity = routing_tokens.table(tokens)
+    if as_json:
+        said = {"difficulty": trained.document, "validation": trained.validation, "verbosity": asdict(tokens)}
+        print(json.dumps(said, indent=2, allow_nan=False))
+    else:
+        print(trained.report)
+        print(verbosity)
     if into is not None:
         (into / FILE).write_text(
-            json.dumps(document, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8"
+            json.dumps(trained.document, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8"
         )
-        (into / REPORT).write_text(report, encoding="utf-8")
+        (into / REPORT).write_text(trained.report, encoding="utf-8")
         (into / routing_tokens.FILE).write_text(verbosity, encoding="utf-8")
         print(f"wrote {FILE}, {REPORT} and {routing_tokens.FILE} into {into}", file=sys.stderr)
     return 0

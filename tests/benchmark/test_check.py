@@ -728,7 +728,10 @@ def test_markdown_says_what_fails_first_and_a_name_cannot_break_the_table(
 
 def test_json_gives_every_figure(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(place, "--format", "json") == 1
-    document = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr().out
+    assert run(place, "--json") == 1
+    assert capsys.readouterr().out == printed
+    document = json.loads(printed)
     assert (document["failed"], document["zone"], document["compared"], document["confidence"]) == (
         True,
         "SWE",

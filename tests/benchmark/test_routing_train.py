@@ -64,7 +64,8 @@ def coderouter_folder(folder: Path, *, tasks: int = 200) -> Path:
 
 
 def test_the_link_and_the_difficulty_that_made_the_outcomes_are_found_again(tmp_path: Path) -> None:
-    document, report = routing_train.train(livecode_folder(tmp_path))
+    trained = routing_train.train(livecode_folder(tmp_path))
+    document = trained.document
     assert document["link"]["slope"] == pytest.approx(2, abs=0.35)
     assert document["kinds"]["generate"]["spread"] == pytest.approx(2.0, abs=0.4)
     difficulty = Difficulty(document)
@@ -73,7 +74,7 @@ def test_the_link_and_the_difficulty_that_made_the_outcomes_are_found_again(tmp_
     assert hard is not None
     assert hard.mean - easy.mean > 0.6
     assert easy.spread < document["kinds"]["generate"]["spread"]
-    assert "logits per unit of θ" in report
+    assert "logits per unit of θ" in trained.report
     assert len(json.dumps(document)) < 300_000
 
 
@@ -228,6 +229,22 @@ def test_the_report_puts_the_bars_first_and_marks_what_is_missed() -> None:
     assert "| A protocol | CPT50 % | 31.0 |  | <= 29 | **no** | published best 35.4 |" in text
     assert "| oracle | - |" in text
     assert text.index("## Bars") < text.index("## A protocol")
+
+
+def test_a_training_says_the_same_in_json_as_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    coderouter_folder(livecode_folder(tmp_path))
+    assert main(["route-train", "--data", str(tmp_path)]) == 0
+    words = capsys.readouterr().out
+    assert main(["route-train", "--data", str(tmp_path), "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert f"correlation {figures['validation']['correlation']:.2f}, " in words
+    for row in figures["validation"]["models"]:
+        assert f"| {row['model']} | {row['theta']:.3f} | {row['ability']:.2f} |" in words
+    text = figures["validation"]["texts"]["generate"]
+    assert text["shipped"]
+    assert f"{text['tasks']} tasks with one: {100 * text['explained']:.0f} % of the variance" in words
+    assert figures["difficulty"]["kinds"]["generate"]["tasks"] == text["tasks"] == 150
+    assert [row["model"] for row in figures["verbosity"]["rows"]][:2] == ["claude-opus-4-6", "claude-sonnet-4-6"]
 
 
 @pytest.mark.parametrize("command", ["route-eval", "route-train"])
