@@ -48,7 +48,7 @@ TPE_FROM = 20
 CORNER_FRONTS = 2
 """A corner that the law puts further back teaches little of the front: it is drawn like any other. This and the quarter
 were settled by replays on the H100's measurements, which they therefore do not prove."""
-ATTEMPTS = 2
+REJECTIONS_PER_CONFIG = 2
 """Rejections after which a configuration is left alone."""
 HEARTBEAT_S = 10
 GRACE_S = 60
@@ -422,7 +422,7 @@ class Search:
     def _taken(self, trials: Sequence[FrozenTrial]) -> set[str]:
         """Keys of configurations that are measured, being measured, queued, or rejected too often."""
         alive = {str(trial.user_attrs.get(CONFIG)) for trial in trials if trial.state != TrialState.FAIL}
-        return alive | {key for key, count in self._rejections(trials).items() if count >= ATTEMPTS}
+        return alive | {key for key, count in self._rejections(trials).items() if count >= REJECTIONS_PER_CONFIG}
 
     def _rejections(self, trials: Sequence[FrozenTrial]) -> Counter[str]:
         return Counter(str(trial.user_attrs.get(CONFIG)) for trial in trials if REJECTED in trial.user_attrs)

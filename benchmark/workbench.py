@@ -33,8 +33,10 @@ LEAST_TIMEOUT_S = 1200.0
 TIMEOUT_ESTIMATES = 4.0
 """A trial may take that many times as long as the plan expects it to, model included, and never less than the
 least: a hot machine may rest for minutes before and within it."""
-ATTEMPTS = 2
+REJECTIONS_PER_MEMBER = 2
 """Rejections after which a front member is not measured again in this run; a study counts its own."""
+FAILED_STARTS = 2
+"""Times in a row that no process could be had to measure in, after which the search ends."""
 IN_A_ROW = 10
 """Configurations rejected in a row after which something other than they is amiss."""
 WAIT_S = 5.0
@@ -248,7 +250,7 @@ class Workbench:
             subject = point.row.config.subject
             config = replace(point.row.config, occasion=self._occasions[subject] + 1)
             base = self._entries.get(replace(config, occasion=1).key)
-            if base is None or self._rejections[config.key] >= ATTEMPTS:
+            if base is None or self._rejections[config.key] >= REJECTIONS_PER_MEMBER:
                 continue
             entry = replace(base, config=config)
             if self._schedule.fits(entry):
@@ -273,7 +275,7 @@ class Workbench:
         except NotStarted:
             self._schedule.finished(measured=False)
             self._not_started += 1
-            if self._not_started >= ATTEMPTS:
+            if self._not_started >= FAILED_STARTS:
                 self.tally.ended = "no process could be had to measure in"
                 raise
             if job.asked is not None:

@@ -17,7 +17,7 @@ import sqlalchemy
 
 from benchmark import search
 from benchmark.objectives import SCORE, SPEED, Axis, Ground, NoFigure, Point
-from benchmark.search import ATTEMPTS, TPE_FROM, Asked, Chooser, Search
+from benchmark.search import REJECTIONS_PER_CONFIG, TPE_FROM, Asked, Chooser, Search
 from benchmark.space import Space
 from benchmark.trial import Measured, Rejected, TrialConfig
 from ecoroute_mcp.sci import EcoRouteError
@@ -148,7 +148,7 @@ def test_from_twenty_points_on_tpe_looks_where_costs_are_low() -> None:
 def test_a_rejected_trial_is_failed_never_a_number_and_left_alone_after_the_second(tmp_path: Path) -> None:
     candidates = configs(models=["Qwen3-0.6B"], batches=[1])
     with opened(tmp_path / "s.db", candidates) as study:
-        for _ in range(ATTEMPTS):
+        for _ in range(REJECTIONS_PER_CONFIG):
             asked = study.ask()
             assert asked is not None
             study.tell(asked, rejected(asked))
@@ -184,7 +184,7 @@ def test_rows_of_an_earlier_run_are_adopted_once_and_not_asked_for(tmp_path: Pat
 
 def test_what_is_given_back_is_free_again_and_leaving_gives_back(tmp_path: Path) -> None:
     candidates = configs(models=["Qwen3-0.6B"], batches=[1])
-    for _ in range(ATTEMPTS + 1):  # giving back is no rejection
+    for _ in range(REJECTIONS_PER_CONFIG + 1):  # giving back is no rejection
         with opened(tmp_path / "s.db", candidates) as study:
             asked = study.ask()
             assert asked is not None
@@ -312,7 +312,7 @@ def test_a_rejected_configuration_is_tried_again_after_all_others(tmp_path: Path
         while (asked := study.ask()) is not None:
             asked_for.append(asked.config.model)
             study.tell(asked, rejected(asked))
-    assert asked_for == ["Qwen3-0.6B", "Qwen3-1.7B", "Qwen3-8B"] * ATTEMPTS
+    assert asked_for == ["Qwen3-0.6B", "Qwen3-1.7B", "Qwen3-8B"] * REJECTIONS_PER_CONFIG
 
 
 def test_machines_with_other_candidates_share_a_study_of_one_space(tmp_path: Path) -> None:
