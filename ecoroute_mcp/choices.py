@@ -96,8 +96,9 @@ class Choices:
         self.tested = [choice.quality is not None for choice in self.all]
         self.open = [choice.model.open_weights is True for choice in self.all]
         known = [choice.model.context_tokens for choice in self.all if choice.model.context_tokens is not None]
-        self.least_context = min(known, default=math.inf)
-        self._context = [choice.model.context_tokens or self.least_context for choice in self.all]
+        self.least_context: int | None = min(known, default=None)
+        windows = (choice.model.context_tokens for choice in self.all)
+        self._context = [_or_infinite(self.least_context if window is None else window) for window in windows]
         self._most_output = [_or_infinite(choice.model.max_output_tokens) for choice in self.all]
         self._multiplier = [choice.multiplier.mid for choice in self.all]
         self._verbosity = [choice.verbosity.mid for choice in self.all]
@@ -235,7 +236,8 @@ class Choices:
 
     def holds(self, demand: Demand) -> list[bool]:
         """Whether a choice's context window and output limit hold the task at its middle. A window that is not known
-        counts as the smallest known one of all models; an output limit that is not known is the window's."""
+        counts as the smallest known one of all models, and where none is known holds any task; an output limit that
+        is not known is the window's."""
         inputs = demand.input_tokens.mid
         return [
             outputs * multiplier <= most and inputs + outputs * multiplier <= context

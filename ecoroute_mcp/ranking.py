@@ -639,7 +639,12 @@ class Router:
         if model.reasons is None and option.effort == "default":
             notes.append("not known whether it reasons before it answers: its tokens allow for both")
         if model.context_tokens is None:
-            notes.append(f"context window not known: taken as the smallest known, {self._choices.least_context:,.0f}")
+            least = self._choices.least_context
+            notes.append(
+                "context window not known, nor that of any other model: whether the task fits is not checked"
+                if least is None
+                else f"context window not known: taken as the smallest known, {least:,}"
+            )
         if option.footprint.machine:
             return (*notes, *_local_notes(option))
         if self._api_ended(model):

@@ -587,3 +587,12 @@ def test_a_window_that_is_not_known_counts_as_the_smallest_known(small: Catalogu
     asked = router.recommend(Request(task=TASK, task_type="debug", candidates=("unknown",)))
     assert asked.recommended is not None
     assert "context window not known: taken as the smallest known, 16,384" in asked.recommended.notes
+
+
+def test_where_no_window_is_known_none_is_made_up(small: Catalogue) -> None:
+    models = (a_model("a", 8, context_tokens=None), a_model("b", 9, context_tokens=None))
+    router = Router(replace(small, models=models, quality=tuple(placed(model.id, 1.9) for model in models)))
+    rows = router.rankings(RankingsRequest(task_type="debug", context_tokens=2_000_000, output_tokens=100)).rows
+    assert [row.model for row in rows] == ["a", "b"]
+    said = "context window not known, nor that of any other model: whether the task fits is not checked"
+    assert [row.notes for row in rows] == [(said,), (said,)]
