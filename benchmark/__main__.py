@@ -27,6 +27,7 @@ from benchmark import (
     summary_report,
     workbench_report,
 )
+from benchmark.command_line import given_path
 from benchmark.interruption import lead_nowhere
 from ecoroute_mcp.refresh import packaged_data
 from ecoroute_mcp.sci import EcoRouteError
@@ -47,7 +48,7 @@ class Command:
 
 def _scale_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--scores", type=Path, metavar="FILE", help="table of scores (default: data/quality_scores.csv)"
+        "--scores", type=given_path, metavar="FILE", help="table of scores (default: data/quality_scores.csv)"
     )
     parser.add_argument("--write", action="store_true", help="write data/quality.csv and data/quality_validation.yaml")
     parser.add_argument("--json", action="store_true", help="print the whole report as JSON")
@@ -94,7 +95,7 @@ def _curate(arguments: argparse.Namespace) -> int:
 
 def _summary_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--folder", type=Path, metavar="FOLDER", help="folder of *.jsonl files (default: where run writes)"
+        "--folder", type=given_path, metavar="FOLDER", help="folder of *.jsonl files (default: where run writes)"
     )
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
 
@@ -112,7 +113,9 @@ def _summary(arguments: argparse.Namespace) -> int:
 
 
 def _route_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, metavar="DIR", required=True, help="folder of Parquet tables of outcomes")
+    parser.add_argument(
+        "--data", type=given_path, metavar="DIR", required=True, help="folder of Parquet tables of outcomes"
+    )
 
 
 def _route_train_options(parser: argparse.ArgumentParser) -> None:
@@ -133,7 +136,7 @@ def _route_train(arguments: argparse.Namespace) -> int:
 def _route_eval_options(parser: argparse.ArgumentParser) -> None:
     _route_options(parser)
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the Markdown report here")
+    parser.add_argument("--output", type=given_path, metavar="FILE", help="write the Markdown report here")
 
 
 def _route_eval(arguments: argparse.Namespace) -> int:

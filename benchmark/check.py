@@ -178,7 +178,7 @@ def _parsed(path: Path) -> tuple[Any, yaml.Node]:
     except yaml.MarkedYAMLError as error:
         where = f"{path}, line {error.problem_mark.line + 1}" if error.problem_mark else str(path)
         raise EcoRouteError(f"{where}: is not YAML: {error.problem}") from error
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise EcoRouteError(f"{path}: is not YAML: {error}") from error
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmark import check, session, table
 from benchmark.check import Finding, Measurements, Report
+from benchmark.command_line import given_path
 from ecoroute_mcp import refresh
 from ecoroute_mcp.sci import EcoRouteError
 
@@ -47,21 +48,24 @@ COLUMNS = (
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--budget", type=Path, required=True, metavar="FILE", help="the rules: zone, budgets, regression"
+        "--budget", type=given_path, required=True, metavar="FILE", help="the rules: zone, budgets, regression"
     )
     rows = parser.add_mutually_exclusive_group()
     rows.add_argument(
-        "--folder", type=Path, metavar="FOLDER", help="check its *.jsonl files (default: where run writes)"
+        "--folder", type=given_path, metavar="FOLDER", help="check its *.jsonl files (default: where run writes)"
     )
-    rows.add_argument("--file", type=Path, nargs="+", metavar="FILE", help="check these files of measurements")
+    rows.add_argument("--file", type=given_path, nargs="+", metavar="FILE", help="check these files of measurements")
     parser.add_argument(
-        "--baseline", type=Path, metavar="PLACE", help="folder or file of earlier rows (default: regression.baseline)"
+        "--baseline",
+        type=given_path,
+        metavar="PLACE",
+        help="folder or file of earlier rows (default: regression.baseline)",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--format", choices=sorted(FORMATS), default="text", help="of the report (default: text)")
     form.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="write the report here; the text is printed as well"
+        "--output", type=given_path, metavar="FILE", help="write the report here; the text is printed as well"
     )
 
 

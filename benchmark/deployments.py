@@ -31,8 +31,12 @@ def devices(data: Path) -> dict[str, Device]:
 
 
 def table(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(line for line in file if not line.startswith("#")))
+    """The rows of a table of the data, comments left out. Raises EcoRouteError where it cannot be read."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(line for line in file if not line.startswith("#")))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise EcoRouteError(f"cannot read {path} ({error}): name a folder that holds the project's tables") from error
 
 
 def named_device(name: str, known: Mapping[str, Device]) -> tuple[Device, str]:

@@ -39,7 +39,7 @@ from benchmark.objectives import (
 from benchmark.pareto import Front
 from benchmark.trial import Measured, Rows, Trial
 from ecoroute_mcp.catalogue import Catalogue, Grid
-from ecoroute_mcp.sci import EcoRouteError, Estimate
+from ecoroute_mcp.sci import EcoRouteError, Estimate, shown
 from ecoroute_mcp.zones import Zones
 
 Quality = Literal["auto", "published", "bits-per-byte"]
@@ -178,8 +178,12 @@ def read(places: Iterable[Path]) -> tuple[Rows, ...]:
     """The rows of files, and of all ``*.jsonl`` files of folders. Raises EcoRouteError for a place without any."""
     files: list[Path] = []
     for place in places:
-        inside = sorted(place.glob("*.jsonl")) if place.is_dir() else [place]
-        if not inside or not all(each.is_file() for each in inside):
+        try:
+            inside = sorted(place.glob("*.jsonl")) if place.is_dir() else [place]
+            whole = bool(inside) and all(each.is_file() for each in inside)
+        except OSError as error:
+            raise EcoRouteError(f"{shown(str(place))}: {error.strerror}: name another file or folder") from error
+        if not whole:
             raise EcoRouteError(
                 f"{place} is no file of measurements, nor a folder that holds some: name one, or measure with "
                 "`python -m benchmark run`"

@@ -10,10 +10,10 @@ import math
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from benchmark import session, table
+from benchmark.command_line import given_path
 from benchmark.front import QUALITIES, ZONE, DeviceFront, Fronts, LeftOut, Standing, fronts, read
 from benchmark.objectives import LEAST_PAIRS, Axis, Score, published, shipped_sources
 from benchmark.trial import Precision, TrialConfig
@@ -49,8 +49,10 @@ search finds better ones, and can be compared between fronts with one reference 
 
 def options(parser: argparse.ArgumentParser) -> None:
     rows = parser.add_mutually_exclusive_group()
-    rows.add_argument("--folder", type=Path, metavar="FOLDER", help="its *.jsonl files (default: where run writes)")
-    rows.add_argument("--file", type=Path, nargs="+", metavar="FILE", help="these files of measurements")
+    rows.add_argument(
+        "--folder", type=given_path, metavar="FOLDER", help="its *.jsonl files (default: where run writes)"
+    )
+    rows.add_argument("--file", type=given_path, nargs="+", metavar="FILE", help="these files of measurements")
     parser.add_argument("--zone", default=ZONE, help=f"grid zone of the grams (default: {ZONE}, the world's mean)")
     parser.add_argument(
         "--quality",
@@ -66,7 +68,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="print the configurations off the front too")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument(
-        "--csv", type=Path, metavar="FILE", help="write everything as a table, one configuration a line"
+        "--csv", type=given_path, metavar="FILE", help="write everything as a table, one configuration a line"
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import table, vendors
+from benchmark.command_line import given_path
 from benchmark.frontier import SAMPLES, Frontier
 from ecoroute_mcp import refresh
 
@@ -31,7 +32,7 @@ _NAMES = {
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of the data (default: the one shipped)")
+    parser.add_argument("--data", type=given_path, metavar="DIR", help="folder of the data (default: the one shipped)")
     parser.add_argument(
         "--samples", type=int, default=SAMPLES, metavar="N", help=f"draws of every range (default: {SAMPLES})"
     )

@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmark.command_line import given_path
 from ecoroute_mcp import kind, refresh
 from ecoroute_mcp.kind import KINDS, Reader, Weights
 from ecoroute_mcp.sci import EcoRouteError
@@ -149,8 +150,11 @@ def turns(folder: Path, labels: Path, part: str) -> list[Turn]:
     path = folder / TURNS
     if not path.is_file():
         raise EcoRouteError(f"{path} is missing: give with --data the folder that holds {TURNS}")
-    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
-        rows = {row["pid"]: row for row in csv.DictReader(file)}
+    try:
+        with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+            rows = {row["pid"]: row for row in csv.DictReader(file)}
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error, KeyError) as error:
+        raise EcoRouteError(f"{path} is no gzipped table of turns ({error}): fetch it again") from error
     said: dict[str, dict[int, str]] = {}
     with labels.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
@@ -600,7 +604,7 @@ def _decision(tasks: Tasks, text: str) -> tuple[str, int]:
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help=f"folder that holds {TURNS}")
+    parser.add_argument("--data", type=given_path, required=True, metavar="DIR", help=f"folder that holds {TURNS}")
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import law, table
+from benchmark.command_line import given_path
 from benchmark.curate.energy import UPSTREAM
 from ecoroute_mcp.refresh import packaged_data
 from ecoroute_mcp.sci import EcoRouteError
@@ -23,10 +24,10 @@ EXAMPLES = """examples:
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of the data (default: the one shipped)")
+    parser.add_argument("--data", type=given_path, metavar="DIR", help="folder of the data (default: the one shipped)")
     parser.add_argument("--write", action="store_true", help="write energy_law.yaml and energy_validation.yaml there")
     parser.add_argument("--check", action="store_true", help="compare the files there with what would be written")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw predicted against measured (.svg, .png)")
+    parser.add_argument("--plot", type=given_path, metavar="FILE", help="draw predicted against measured (.svg, .png)")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
 
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from benchmark import deployments, law, table
+from benchmark.command_line import given_path
 from ecoroute_mcp import refresh
 from ecoroute_mcp.catalogue import ANY_DEVICE, Coefficients, EnergyLaw
 from ecoroute_mcp.energy import Deployment, predict, terms
@@ -146,10 +147,15 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--context", type=float, default=0.0, metavar="C", help="tokens that a written one attends to (default: 0)"
     )
     parser.add_argument(
-        "--measured", type=Path, metavar="FILE", help="this machine's trials (JSON lines): calibrate the law on them"
+        "--measured",
+        type=given_path,
+        metavar="FILE",
+        help="this machine's trials (JSON lines): calibrate the law on them",
     )
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="predict every row of a table instead, to stdout")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of the data (default: the one shipped)")
+    parser.add_argument(
+        "--csv", type=given_path, metavar="FILE", help="predict every row of a table instead, to stdout"
+    )
+    parser.add_argument("--data", type=given_path, metavar="DIR", help="folder of the data (default: the one shipped)")
     parser.add_argument("--json", action="store_true", help="print the prediction as JSON")
 
 

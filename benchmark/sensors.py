@@ -730,6 +730,15 @@ def _opened(path: Path) -> io.FileIO:
     except BlockingIOError as error:
         file.close()
         raise EcoRouteError(f"another process logs to {path}: name another file") from error
+    try:
+        _cut_torn_line(file)
+    except OSError as error:
+        file.close()
+        raise EcoRouteError(f"cannot log to {path}: {error}") from error
+    return file
+
+
+def _cut_torn_line(file: io.FileIO) -> None:
     end = file.seek(0, os.SEEK_END)
     begin = end
     while begin > 0:
@@ -738,9 +747,8 @@ def _opened(path: Path) -> io.FileIO:
         newline = file.read(min(1 << 16, end - begin)).rfind(b"\n")
         if newline >= 0:
             file.truncate(begin + newline + 1)
-            return file
+            return
     file.truncate(0)
-    return file
 
 
 def line(at_s: float, values: Iterable[Value]) -> bytes:
@@ -860,8 +868,11 @@ def pack(root: Path, recording: Path) -> None:
         document = {"driver": _decoded(nvml.nvmlSystemGetDriverVersion()), "devices": devices}
         lines.append(f"nvml.json\t{_escaped(json.dumps(document))}")
     about = ", ".join(_machine(root).values())
-    recording.parent.mkdir(parents=True, exist_ok=True)
-    recording.write_text("\n".join([f"# Recorded from a machine: {about}", *lines, ""]), encoding="utf-8")
+    try:
+        recording.parent.mkdir(parents=True, exist_ok=True)
+        recording.write_text("\n".join([f"# Recorded from a machine: {about}", *lines, ""]), encoding="utf-8")
+    except OSError as error:
+        raise EcoRouteError(f"cannot record to {recording} ({error.strerror}): name another file") from error
 
 
 def _escaped(text: str) -> str:
@@ -894,7 +905,11 @@ def unpack(recording: Path, folder: Path) -> Path:
     A recording is a text: ``PATH<tab>CONTENT`` a line, with newlines, tabs and backslashes of the content escaped, or
     ``PATH<tab>-> TARGET`` for a link; lines that begin with # are for the reader. Raises EcoRouteError for anything
     else, a path out of the folder included."""
-    for number, text in enumerate(recording.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = recording.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise EcoRouteError(f"{recording} is no recording ({error}): make one with sensors --record") from error
+    for number, text in enumerate(lines, start=1):
         if not text or text.startswith("#"):
             continue
         name, tab, content = text.partition("\t")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import sensors, table
+from benchmark.command_line import given_path
 from benchmark.sweep import seconds
 from ecoroute_mcp.sci import EcoRouteError
 
@@ -30,10 +31,14 @@ RATES_S = 1.0
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print as JSON")
-    parser.add_argument("--root", type=Path, metavar="PATH", help="a recorded tree or recording, not this machine")
-    parser.add_argument("--log", type=Path, metavar="FILE", help="log every channel once a second, until Ctrl+C")
+    parser.add_argument(
+        "--root", type=given_path, metavar="PATH", help="a recorded tree or recording, not this machine"
+    )
+    parser.add_argument("--log", type=given_path, metavar="FILE", help="log every channel once a second, until Ctrl+C")
     parser.add_argument("--for", dest="duration", metavar="TIME", help="end the log (or --cost: 10s) after this long")
-    parser.add_argument("--record", type=Path, metavar="FILE", help="record this machine for --root and for tests")
+    parser.add_argument(
+        "--record", type=given_path, metavar="FILE", help="record this machine for --root and for tests"
+    )
     parser.add_argument("--cost", action="store_true", help="measure what logging once a second costs")
 
 

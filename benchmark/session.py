@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from benchmark import local, plan, quality, sensors, summary, sweep, table, trial
+from benchmark.command_line import given_path
 from benchmark.device_lock import DeviceLock
 from benchmark.interruption import Interruption, lasting_output
 from benchmark.measure import NOT_SEEN
@@ -310,7 +311,9 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--endpoint", metavar="URL", help="measure a server with the OpenAI protocol; --batch is requests at once"
     )
     parser.add_argument("--eager", action="store_true", help="run the decode step without CUDA graphs")
-    parser.add_argument("--configs", type=Path, metavar="FILE", help="JSON list of configurations, instead of a grid")
+    parser.add_argument(
+        "--configs", type=given_path, metavar="FILE", help="JSON list of configurations, instead of a grid"
+    )
     shared_options(parser, budget=None)
 
 
@@ -322,13 +325,15 @@ def shared_options(parser: argparse.ArgumentParser, budget: str | None) -> None:
     )  # fmt: skip
     parser.add_argument("--device", choices=("cuda", "cpu"), help="default: the NVIDIA device, else the CPU")
     parser.add_argument("--uuid", help="the NVIDIA device, where there are several")
-    parser.add_argument("--text", type=Path, metavar="FILE", help="held-out text for bits per byte of real weights")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="default: a file named for the device")
+    parser.add_argument(
+        "--text", type=given_path, metavar="FILE", help="held-out text for bits per byte of real weights"
+    )
+    parser.add_argument("--output", type=given_path, metavar="FILE", help="default: a file named for the device")
     parser.add_argument(
         "--tasks", action=argparse.BooleanOptionalAction,
         help="have real weights solve coding tasks (default: on a GPU; on a CPU it takes minutes)",
     )  # fmt: skip
-    parser.add_argument("--sensors", type=Path, metavar="FILE", help="log every sensor there once a second")
+    parser.add_argument("--sensors", type=given_path, metavar="FILE", help="log every sensor there once a second")
     parser.add_argument("--no-publish", action="store_true", help="leave the router's database as it is")
     parser.add_argument("--json", action="store_true", help="print each trial as a line of JSON")
 

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from benchmark import bench, cores, laps, plan, quality, sensors, session, sweep, thermal, trial, workbench
 from benchmark.bench import NotStarted
+from benchmark.command_line import given_path
 from benchmark.interruption import Interruption
 from benchmark.meter import Meter, Reading
 from benchmark.results_branch import ResultsBranch
@@ -55,7 +56,7 @@ would not end before --until or --budget is not begun."""
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--space", type=Path, metavar="FILE", help=f"what to combine (default: data/{SPACE})")
+    parser.add_argument("--space", type=given_path, metavar="FILE", help=f"what to combine (default: data/{SPACE})")
     parser.add_argument(
         "--strategy", choices=STRATEGIES, default="auto", help="auto: corners of the grid, random, TPE from 20 points"
     )
@@ -82,7 +83,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sync-remote", metavar="NAME", default="origin", help="default: origin")
     parser.add_argument("--sync-branch", metavar="NAME", help="default: results/HOST-FILE")
     parser.add_argument("--plain", action="store_true", help="lines instead of a table, also on a terminal")
-    parser.add_argument("--replay", type=Path, metavar="FOLDER", help="run the strategies on recorded rows instead")
+    parser.add_argument(
+        "--replay", type=given_path, metavar="FOLDER", help="run the strategies on recorded rows instead"
+    )
     parser.add_argument("--seeds", metavar="N", type=int, default=20, help="seeds of a replay (default: 20)")
     session.shared_options(parser, budget=None)
 

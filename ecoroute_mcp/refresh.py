@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from ecoroute_mcp import store
 from ecoroute_mcp.catalogue import KEYS, THIS_MACHINE, Catalogue, LocalEnergy, Source
 from ecoroute_mcp.kind import weights_file
-from ecoroute_mcp.sci import Basis, EcoRouteError, weakest
+from ecoroute_mcp.sci import Basis, EcoRouteError, shown, weakest
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -249,7 +249,11 @@ def refresh(database: Path, data: Path, *, wait_s: float = store.LOCK_WAIT_S) ->
     not fit together, EcoRouteError is raised and the database stays as it is. From then on the database follows
     ``data``, until it is refreshed from another folder.
     """
-    if not data.is_dir():
+    try:
+        there = data.is_dir()
+    except OSError as error:  # a name that is too long, say
+        raise EcoRouteError(f"{shown(str(data))}: {error.strerror}: name another folder") from error
+    if not there:
         raise EcoRouteError(f"there is no folder {data}: name one that holds the tables, or leave it out")
     _refuse_inside(database, data)
     notices = []

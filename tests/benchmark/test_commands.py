@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import kinds
+from benchmark import front, kinds
 from benchmark.__main__ import DATA
 from benchmark.__main__ import main as benchmark
 from ecoroute_mcp.__main__ import main as ecoroute
+from ecoroute_mcp.sci import EcoRouteError
 
 WITHOUT_JSON = {
     "ecoroute": "prints what its commands print",
@@ -56,3 +57,86 @@ def test_the_report_of_a_training_of_kinds_has_lines_for_people() -> None:
         f"folds: macro-F1 {report['folds']['macro_f1']}, accuracy {report['folds']['accuracy']}, "
         f"calibration error {report['folds']['calibration_error']}"
     )
+
+
+PATHS: tuple[tuple[str, ...], ...] = (
+    ("--device", "cpu", "--output"),
+    ("--device", "cpu", "--text"),
+    ("scale", "--scores"),
+    ("summary", "--folder"),
+    ("run", "--device", "cpu", "--configs"),
+    ("run", "--device", "cpu", "--model", "Qwen3-0.6B", "--sensors"),
+    ("search", "--plain", "--space"),
+    ("search", "--plain", "--replay"),
+    ("fit", "--data"),
+    ("fit", "--plot"),
+    ("predict", "--csv"),
+    ("predict", "--params-total-b", "8", "--gpu", "H100 SXM", "--batch", "1", "--data"),
+    ("predict", "--params-total-b", "8", "--gpu", "H100 SXM", "--batch", "1", "--measured"),
+    ("frontier", "--data"),
+    ("kind-train", "--data"),
+    ("kind-eval", "--data"),
+    ("route-train", "--data"),
+    ("route-eval", "--data", "x", "--output"),
+    ("front", "--folder"),
+    ("front", "--file"),
+    ("front", "--csv"),
+    ("check", "--budget"),
+    ("check", "--budget", "x", "--file"),
+    ("check", "--budget", "x", "--baseline"),
+    ("check", "--budget", "x", "--output"),
+    ("sensors", "--root"),
+    ("sensors", "--log"),
+    ("sensors", "--record"),
+)
+
+
+@pytest.mark.parametrize("command", PATHS, ids=" ".join)
+def test_a_path_that_nothing_can_have_is_refused_before_anything_is_done(
+    command: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for path, said in (
+        ("/tmp/" + 5_000 * "x", f"'/tmp/{55 * 'x'}': File name too long: name another"),
+        (str(tmp_path / "loop"), ": Too many levels of symbolic links: name another"),
+        ("no-\udcff-text", "'no--text': not a name in UTF-8: rename it"),
+        ("", "the name is empty: name a file or folder"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            benchmark([*command, path])
+        assert stopped.value.code == 2
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert f"error: argument {command[-1]}: " in line
+        assert line.endswith(said)
+
+
+def test_tables_that_are_none_are_told_by_their_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("devices.csv", kinds.TURNS, "recording.tsv", "deep.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(bytes(range(256)) if name != "deep.yaml" else 10_000 * b"[")
+    folder = str(tmp_path)
+    predict = ["predict", "--params-total-b", "8", "--gpu", "H100 SXM", "--batch", "1", "--data"]
+    for command, said in (
+        ([*predict, folder], f"cannot read {tmp_path / 'devices.csv'} ('utf-8' codec"),
+        ([*predict, f"{folder}/devices.csv"], f"cannot read {tmp_path / 'devices.csv' / 'devices.csv'} ([Errno 20]"),
+        (["kind-eval", "--data", folder], f"{tmp_path / kinds.TURNS} is no gzipped table of turns (Not a gzipped"),
+        (["sensors", "--root", f"{folder}/recording.tsv"], f"{tmp_path / 'recording.tsv'} is no recording ('utf-8'"),
+        (["sensors", "--record", folder], f"cannot record to {folder} (Is a directory): name another file"),
+        (["sensors", "--log", "/dev/full"], "cannot log to /dev/full: "),
+        (["check", "--budget", f"{folder}/deep.yaml"], f"{tmp_path / 'deep.yaml'}: is not YAML: maximum recursion"),
+    ):
+        assert benchmark(command) == 2
+        assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {said}")
+
+
+def test_measurements_are_not_read_from_a_name_that_is_too_long() -> None:
+    with pytest.raises(EcoRouteError, match=r"^/x{59}: File name too long: name another file or folder$"):
+        front.read([Path("/" + 5_000 * "x")])
+
+
+def test_a_folder_of_tables_whose_name_is_too_long_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ECOROUTE_DB", str(tmp_path / "sci.db"))
+    assert ecoroute(["refresh", "--data", "/" + 5_000 * "x"]) == 1
+    assert capsys.readouterr().err == f"ecoroute: /{59 * 'x'}: File name too long: name another folder\n"
