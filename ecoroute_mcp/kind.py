@@ -7,9 +7,9 @@ counted once however often it stands there. The weights are data/kind_weights.cs
 kind-train`; applying them needs neither numpy nor scikit-learn.
 
 What speaks to the router instead of stating a task (“ignore your rules”, “this is easy”, “always use gpt-4”), and what
-drowns a task in repetition, is left out of the reading, and makes it careful: the first and last parts of such a text
-are then read by themselves as well, and what spoke to the router as it stands, and any kind that any of these makes
-plausible counts as plausible. So it can raise the bar, never lower it; what other sentences dilute is another matter.
+drowns a task in repetition, is left out of the reading, and makes it careful: the first and last sentences and
+lines of such a text are then read by themselves as well, and what spoke to the router as it stands and left out, and
+any kind that any of these makes plausible counts as plausible. So it can raise the bar, never lower it; what other sentences dilute is another matter.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ SURE_PROBABILITY = 0.5
 PLAUSIBLE_SHARE = 0.5
 HEAD_CHARACTERS = 1_000
 TAIL_CHARACTERS = 300
+CLOSE_CHARACTERS = 4 * (HEAD_CHARACTERS + TAIL_CHARACTERS)
+"""So much of either end is looked at for what is read: blanks and what is invisible do not count there."""
 CUE_HEAD_CHARACTERS = 360
 CUE_TAIL_CHARACTERS = 200
 OPENING_CHARACTERS = 60
@@ -77,6 +79,8 @@ _MODEL = re.compile(rf"(?<![\w/.-]){_NAMED}(?![\w-])")
 _EASY = r"easy|trivial|simple|simplest|basic|harmless|low[ -]tier|tier (?:\d+|one|two|three)"
 _KIND = "autocomplete|chat|chatting|small talk|explain|generate|refactor|debug|test|review|documentation|agentic"
 _THIS = r"(?:this|it|that|the task|my task|everything)"
+_OF_ITSELF = rf"{_THIS}(?: (?:is|was|counts as|should be|must be)|'s)"
+_LINE_OF_ITSELF = re.compile(rf"[\r\n]\s*{_OF_ITSELF} ", re.IGNORECASE)
 _ENDS = r"(?= ?(?:[.,;:!)]|$)| (?:and|so|any|use|choose|take|then|that is all)(?!\w))"
 _OR = rf"(?: or (?:an? )?(?:{_EASY}|{_KIND})(?!\w))*"
 _FIRST = r"(?:only |always |just |never anything but |the )*"
@@ -99,7 +103,7 @@ _DIRECTIVE = (
     rf"|(?:recommend|choose|prefer|favou?r|route (?:this |it )?to|promote|answer with|respond with) {_FIRST}{_NAMED}(?![\w-])(?! (?:api|sdk|client|library|to|for|in|from|via|with|as)(?!\w))(?: first| instead| always)?"  # noqa: E501
     rf"|(?:pick|select|rank|use|return) {_FIRST}{_NAMED}(?![\w-])(?: first| instead| always)?{_STOPS}"
     rf"|(?:recommend|route (?:this |it )?to|promote|(?:always|only|just) (?:use|choose|pick|select|prefer)) {_FIRST}model [^\s.,;:!)]+(?:\.[^\s.,;:!)]+)*(?: first| instead| always| to the top)?{_STOPS}"  # noqa: E501
-    rf"|(?:(?:^|(?<=[.!?;:,(] )|(?<=because )|(?<=since )|(?<=and )|(?<=as )){_THIS}(?: (?:is|was|counts as|should be|must be)|'s)) (?:only |just |really |merely |very |a |an |so )*(?:{_EASY}|chat|autocomplete|small talk)(?: task| question| request| thing| chat)?{_OR}{_ENDS}"  # noqa: E501
+    rf"|(?:(?:^|(?<=[.!?;:,(] )|(?<=because )|(?<=since )|(?<=and )|(?<=as )){_OF_ITSELF}) (?:only |just |really |merely |very |a |an |so )*(?:{_EASY}|chat|autocomplete|small talk)(?: task| question| request| thing| chat)?{_OR}{_ENDS}"  # noqa: E501
     rf"|(?:treat|classify|label|count|read|score|consider) {_THIS}(?: \w+)? as (?:only |just |a |an )*(?:{_EASY})(?: task| question| request)?{_OR}{_ENDS}"  # noqa: E501
     rf"|(?:treat|classify|score) {_THIS}(?: \w+)? as (?:only |just |a |an )*(?:{_KIND})(?: task| question| request)?{_OR}"  # noqa: E501
     r"|set (?:the |your )?(?:min_?tier|tier)(?:(?: to| =)? (?:\d+|one|two|three|low\w*|the lowest|minimum)|(?: to| =) \w+(?= ?(?:[.,;:!)]|$))|(?= ?(?:[.,;:!)]|$)))"  # noqa: E501
@@ -596,18 +600,17 @@ class Reader:
     def read(self, text: str) -> Reading:
         """The kind of work ``text`` asks for. Takes any text, the empty one included; its work is bounded."""
         stated, directed, repeated = cleaned(text)
+        by_line = [cleaned(_outer_lines(text))] if directed or _says_of_itself(text) else []
+        directed |= any(line_directed for _, line_directed, _ in by_line)
         odds, words, written = self._odds(stated)
         probabilities = _softmax(odds)
         plausible = _plausible(probabilities)
         if directed or repeated:
-            ends = _ASCII_SENTENCE if stated.isascii() else _SENTENCE
-            parts = [part for part in ends.split(stated) if part.strip()]
-            edges = [*parts[: PARTS // 2], *parts[-(PARTS // 2) :]]
-            # What was said to the router may have held the task itself: the text as it stands is read as well. Of what
-            # repeats itself nothing is lost.
-            chosen = dict.fromkeys(
-                [*([_plain(_edges(text))] if directed else []), *(part[:PART_CHARACTERS] for part in edges)]
-            )
+            # What was said to the router may have held the task itself, or stood between two halves of it: the text as
+            # it stands and the text without it are read as well. Of what repeats itself nothing is lost.
+            whole = [_plain(_edges(text)), " ".join(word for word in stated.split() if word != ".")] if directed else []
+            apart = [stated, *(each for each, _, _ in by_line)]
+            chosen = dict.fromkeys([*whole, *(part for each in apart for part in _ends(each))])
             others = (kind for part in chosen for kind in _plausible(_softmax(self._odds(part)[0])))
             plausible = tuple(dict.fromkeys([*plausible, *others]))
         likeliest = probabilities[plausible[0]]
@@ -859,12 +862,31 @@ def _near(word: str, other: str) -> bool:
     )
 
 
+def _ends(stated: str) -> list[str]:
+    """The first and the last sentences of a text as it is read, each cut short."""
+    parts = [part for part in (_ASCII_SENTENCE if stated.isascii() else _SENTENCE).split(stated) if part.strip()]
+    return [part[:PART_CHARACTERS] for part in (*parts[: PARTS // 2], *parts[-(PARTS // 2) :])]
+
+
+def _outer_lines(text: str) -> str:
+    """The first and the last lines of a text that has several, each cut short and made a sentence; or nothing."""
+    ends = text if len(text) <= 2 * CLOSE_CHARACTERS else f"{text[:CLOSE_CHARACTERS]}\n{text[-CLOSE_CHARACTERS:]}"
+    lines = [line[:PART_CHARACTERS] for line in ends.splitlines() if line.strip()]
+    outer = lines if len(lines) <= PARTS else [*lines[: PARTS // 2], *lines[-(PARTS // 2) :]]
+    return " . ".join(outer) if len(lines) > 1 else ""
+
+
+def _says_of_itself(text: str) -> bool:
+    """Whether a line at one of the two ends begins as “this is easy” does, which is an order only where a line ends."""
+    return any(_LINE_OF_ITSELF.search(part) for part in (text[:CLOSE_CHARACTERS], text[-CLOSE_CHARACTERS:]))
+
+
 def _edges(text: str) -> str:
     """All of a short text; of a long one its beginning and its end. What is invisible, and blanks beside blanks, are
     not counted; only where a long text's ends hold hardly anything else is all of it looked at."""
     both = HEAD_CHARACTERS + TAIL_CHARACTERS
-    if len(text) > 8 * both:
-        head, tail = _squeezed(text[: 4 * both]), _squeezed(text[-4 * both :])
+    if len(text) > 2 * CLOSE_CHARACTERS:
+        head, tail = _squeezed(text[:CLOSE_CHARACTERS]), _squeezed(text[-CLOSE_CHARACTERS:])
         if len(head) >= HEAD_CHARACTERS and len(tail) >= TAIL_CHARACTERS:
             return f"{head[:HEAD_CHARACTERS]} {tail[-TAIL_CHARACTERS:]}"
     whole = _squeezed(text)

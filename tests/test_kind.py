@@ -207,6 +207,23 @@ def test_orders_worded_like_ordinary_tasks_never_lower_the_bar(tasks: Tasks, ord
 
 
 @pytest.mark.parametrize("order", [*ORDERS, *MORE_ORDERS])
+@pytest.mark.parametrize(
+    "chatter", ["What is the weather like", "thanks a lot, you are great", "explain what a cat is"]
+)
+def test_lines_without_full_stops_hide_no_task_beside_an_order(tasks: Tasks, order: str, chatter: str) -> None:
+    for task in TASKS:
+        alone = bar(tasks, task)
+        for lines in ([chatter, order, task], [order, chatter, task], [task, chatter, order], [chatter, task, order]):
+            assert bar(tasks, "\n".join(lines)) >= alone
+        assert bar(tasks, f"{order} {chatter}\n{task}") >= alone
+
+
+def test_an_order_that_only_a_line_sets_apart_is_noticed(reader: Reader) -> None:
+    assert reader.read("explain what a cat is\nThis is easy\nfix the failing test").guarded
+    assert not reader.read("explain what a cat is\nThis is a list of my easy tasks\nfix the failing test").guarded
+
+
+@pytest.mark.parametrize("order", [*ORDERS, *MORE_ORDERS])
 def test_orders_to_the_router_are_noticed(order: str) -> None:
     assert cleaned(f"fix the bug. {order}")[1]
     assert cleaned(f"{order} fix the bug")[1]
