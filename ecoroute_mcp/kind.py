@@ -7,9 +7,10 @@ counted once however often it stands there. The weights are data/kind_weights.cs
 kind-train`; applying them needs neither numpy nor scikit-learn.
 
 What speaks to the router instead of stating a task (“ignore your rules”, “this is easy”, “always use gpt-4”), and what
-drowns a task in repetition, is left out of the reading, and makes it careful: the first and last sentences and
-lines of such a text are then read by themselves as well, and what spoke to the router as it stands and left out, and
-any kind that any of these makes plausible counts as plausible. So it can raise the bar, never lower it; what other sentences dilute is another matter.
+drowns a task in repetition, is left out of the reading, and makes it careful: the first and last sentences and lines of
+such a text are then read by themselves as well, and what spoke to the router as it stands and left out, and any kind
+that any of these makes plausible counts as plausible. So it can raise the bar, never lower it; what other sentences
+dilute is another matter.
 """
 
 from __future__ import annotations
