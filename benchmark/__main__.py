@@ -33,6 +33,8 @@ from ecoroute_mcp.refresh import packaged_data
 from ecoroute_mcp.sci import EcoRouteError
 
 DATA = packaged_data()
+OWN = sys.stdlib_module_names | {"benchmark", "ecoroute_mcp"}
+"""Modules whose absence is a fault of the program; any other is a library that was not installed."""
 
 
 @dataclass(frozen=True)
@@ -241,6 +243,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except EcoRouteError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in OWN:
+            raise
+        print(
+            f"error: this command needs {missing}, which the extra `benchmark` brings: "
+            "pip install 'ecoroute-mcp[benchmark]'",
+            file=sys.stderr,
+        )
         return 2
     except BrokenPipeError:
         lead_nowhere(sys.stdout)

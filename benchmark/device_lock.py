@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 
+from benchmark import file_lock
 from benchmark.meter import Identity
 from ecoroute_mcp.sci import EcoRouteError
 
@@ -54,13 +55,12 @@ class DeviceLock:
         """``command`` is what the others are told that holds the device.
 
         Raises EcoRouteError at once where another process holds it, naming that, or where there can be no file."""
-        import fcntl
-
+        file_lock.check()
         self.path = folder / f"ecoroute-{device.uuid}.lock"
         try:
             self._file = _opened(self.path)
             while True:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                file_lock.take(self._file)
                 if _is_at(self._file, self.path):
                     break
                 os.close(self._file)  # of a file that somebody removed, which nobody else would see

@@ -25,7 +25,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import fcntl
 import importlib
 import io
 import json
@@ -39,7 +38,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal, Protocol
 
-from benchmark import rapl
+from benchmark import file_lock, rapl
 from benchmark.meter import CLOCK_EVENTS, POWER_INSTANT_FIELD
 from ecoroute_mcp.sci import EcoRouteError
 
@@ -720,13 +719,14 @@ def following(due: int, passed_s: float, period_s: float) -> int:
 
 def _opened(path: Path) -> io.FileIO:
     """The file for appending, ours alone, its torn last line cut off."""
+    file_lock.check()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+b", buffering=0)
     except OSError as error:
         raise EcoRouteError(f"cannot log to {path}: {error}") from error
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file_lock.take(file)
     except BlockingIOError as error:
         file.close()
         raise EcoRouteError(f"another process logs to {path}: name another file") from error

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
 
-from benchmark import local, plan, quality, sensors, summary, sweep, table, trial
+from benchmark import file_lock, local, plan, quality, sensors, summary, sweep, table, trial
 from benchmark.command_line import given_path
 from benchmark.device_lock import DeviceLock
 from benchmark.interruption import Interruption, lasting_output
@@ -399,7 +399,10 @@ def estimated(config: trial.TrialConfig, speed: plan.Speed, tasks: bool) -> plan
 
 
 def in_good_order(work: Callable[[Interruption], int], interruption: Interruption | None = None) -> int:
-    """Run a command that signals may stop, at once or as ``interruption`` has it. Returns its status."""
+    """Run a command that measures, which signals may stop, at once or as ``interruption`` has it. Returns its status.
+
+    Raises EcoRouteError on a system where nothing can be measured."""
+    file_lock.check()
     with lasting_output(), interruption or Interruption() as interruption:
         try:
             return work(interruption)

@@ -25,6 +25,7 @@ from typing import IO, Annotated, Any, Literal, get_args
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from benchmark import file_lock
 from ecoroute_mcp.sci import EcoRouteError
 
 Precision = Literal["bf16", "fp16", "fp32", "int8", "int8-pure", "nf4", "gptq", "awq", "as-served"]
@@ -409,8 +410,7 @@ class Log:
     def __init__(self, path: Path) -> None:
         """Raises EcoRouteError if another process writes to the file, if it holds anything but trials, or where it
         cannot be written."""
-        import fcntl
-
+        file_lock.check()
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -418,7 +418,7 @@ class Log:
         except OSError as error:
             raise EcoRouteError(f"cannot write trials to {path} ({error}): name another file") from error
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file_lock.take(self._file)
             rows = read(path)
             if rows.torn is not None:
                 self._file.truncate(rows.whole_bytes)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -140,3 +142,54 @@ def test_a_folder_of_tables_whose_name_is_too_long_is_refused(
     monkeypatch.setenv("ECOROUTE_DB", str(tmp_path / "sci.db"))
     assert ecoroute(["refresh", "--data", "/" + 5_000 * "x"]) == 1
     assert capsys.readouterr().err == f"ecoroute: /{59 * 'x'}: File name too long: name another folder\n"
+
+
+def without(missing: tuple[str, ...], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command in a process that finds none of these modules."""
+    begin = "import sys; sys.modules.update(dict.fromkeys(sys.argv.pop(1).split()))"
+    return subprocess.run(
+        [
+            *(sys.executable, "-c", f"{begin}; from benchmark.__main__ import main; sys.exit(main())"),
+            *(" ".join(missing), *arguments),
+        ],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+WINDOWS_LACKS = ("fcntl", "resource", "pwd", "grp", "termios")
+
+
+@pytest.mark.parametrize(
+    ("missing", "command", "status", "said"),
+    [
+        (WINDOWS_LACKS, ("predict", "--params-total-b", "8", "--gpu", "H100 SXM", "--batch", "1"), 0, ""),
+        (WINDOWS_LACKS, ("--device", "cpu"), 2, "error: measuring and logging need POSIX file locks, which this sys"),
+        (WINDOWS_LACKS, ("run", "--model", "Qwen3-0.6B"), 2, "error: measuring and logging need POSIX file locks, "),
+        (WINDOWS_LACKS, ("sensors", "--log", "x"), 2, "error: measuring and logging need POSIX file locks, which "),
+        (("moocore",), ("front",), 2, "error: this command needs moocore, which the extra `benchmark` brings: pip"),
+        (("sklearn",), ("fit",), 2, "error: this command needs sklearn, which the extra `benchmark` brings: pip i"),
+        (("torch",), ("run", "--device", "cpu", "--model", "x", "--output", "x"), 2, "error: measuring in this proc"),
+        (("pynvml",), ("sensors",), 0, ""),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_is_not_installed_is_said_in_a_line(
+    missing: tuple[str, ...], command: tuple[str, ...], status: int, said: str
+) -> None:
+    done = without(missing, *command)
+    assert done.returncode == status, done.stderr
+    last = (done.stderr.splitlines() or [""])[-1]
+    assert last.startswith(said)
+    assert "Traceback" not in done.stderr
+    if missing == ("pynvml",):
+        assert "nvml: needs nvidia-ml-py: pip install nvidia-ml-py" in done.stdout
+
+
+def test_a_module_of_pythons_own_that_is_missing_is_a_fault_of_the_program() -> None:
+    done = without(("gzip",), "kind-train", "--data", "x")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "ModuleNotFoundError: import of gzip halted; None in sys.modules"
