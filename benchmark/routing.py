@@ -6,7 +6,6 @@ Nothing is downloaded and nothing of the texts is kept: a folder is named, or th
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,7 +77,6 @@ LIVECODE_MODELS = {
     "GPT-4O-mini-2024-07-18": Catalogued("gpt-4o-mini", "none"),
 }
 """The catalogue has one rung a model without stated effort, which is how such models ran here: without reasoning."""
-THREE_EFFORTS = frozenset({"o3-mini", "o4-mini"})
 
 
 @dataclass(frozen=True)
@@ -221,22 +219,14 @@ def read_crux(folder: Path) -> Outcomes:
     )
 
 
-def livecode_j(names: Sequence[str], tasks: int, *, own_range: bool = False) -> Floats:
-    """Joules (tasks, models) per answer; NaN where a model is not in the catalogue.
-
-    The catalogue's ladder of efforts goes from minimal to max. ``own_range`` lays its whole span over the efforts of
-    the models that have but low, medium and high, around the same medium."""
+def livecode_j(names: Sequence[str], tasks: int) -> Floats:
+    """Joules (tasks, models) per answer; NaN where a model is not in the catalogue."""
     catalogue = read(packaged_data())
-    tokens: dict[str, float] = {row.effort: row.output_multiplier.mid for row in catalogue.efforts}
-    step = math.sqrt(tokens["max"] / tokens["minimal"])
-    wide = {"low": tokens["medium"] / step, "medium": tokens["medium"], "high": tokens["medium"] * step}
     joules = np.full(len(names), np.nan)
     for number, name in enumerate(names):
         ran = LIVECODE_MODELS.get(name)
         if ran is not None:
             joules[number] = answer_j(ran, catalogue)
-            if own_range and ran.model in THREE_EFFORTS:
-                joules[number] *= wide[ran.effort] / tokens[ran.effort]
     return np.tile(joules, (tasks, 1))
 
 

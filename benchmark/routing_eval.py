@@ -511,7 +511,6 @@ def later_contests(outcomes: Outcomes) -> list[Section]:
         "folds by time of the earlier contests. The rows in hindsight are chosen on the later contests "
         "themselves: with these energies no router that knows the level alone saves more at that quality."
     )
-    wide = replace(outcomes, energy=routing.livecode_j(outcomes.models, len(outcomes.texts), own_range=True))
     return [
         _temporal(outcomes, Contests(title, level, before, after, declared=True, held=True)),
         _temporal(
@@ -523,20 +522,6 @@ def later_contests(outcomes: Outcomes) -> list[Section]:
                 "the others get the static mix.",
                 before,
                 after,
-            ),
-        ),
-        _temporal(
-            wide,
-            Contests(
-                f"{title}, efforts further apart",
-                f"{level} As the first, but for the energies: the published factor between the tokens of a model's "
-                "highest and lowest effort (`effort-tokens-2026-08`) is laid over the efforts that O3-Mini and O4-Mini "
-                "have, low to high, not over the catalogue's whole ladder from minimal to max. It shows how much the "
-                "figures hang on tokens that this table does not give; no bar is held to it. The mix that the bar was "
-                "set beside saved 25.4 and 12.7 %, near to the mix here, so its energies must have been near to these.",
-                before,
-                after,
-                declared=True,
             ),
         ),
         _temporal(

@@ -11,7 +11,7 @@ import importlib
 import io
 from pathlib import Path
 
-GENERATORS = ("grids", "models", "energy")
+GENERATORS = ("grids", "models", "energy", "efforts")
 
 
 def write(data: Path, out: Path | None = None) -> list[str]:

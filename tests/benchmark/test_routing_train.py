@@ -185,7 +185,7 @@ def test_a_task_with_nothing_to_read_gets_the_mix() -> None:
 
 
 def test_earlier_contests_choose_for_later_ones(tmp_path: Path) -> None:
-    declared, nothing, apart, text_alone = routing_eval.later_contests(routing.read_livecode(livecode_folder(tmp_path)))
+    declared, nothing, text_alone = routing_eval.later_contests(routing.read_livecode(livecode_folder(tmp_path)))
     assert "The difficulty is declared" in declared.method
     assert "120 tasks before, 30 after" in declared.method
     assert [bar.name for bar in declared.bars] == ["Lift@98", "Lift@98, lower bound", "Lift@99", "Lift@99, lower bound"]
@@ -193,23 +193,19 @@ def test_earlier_contests_choose_for_later_ones(tmp_path: Path) -> None:
     for floor in (0.98, 0.99):
         assert by_name[f"{floor:g} by level, chosen in hindsight"][2] >= 100 * floor - 1e-9
     assert not any("hindsight" in str(row[0]) for row in nothing.rows)
-    for section in (declared, nothing, apart):
+    for section in (declared, nothing):
         assert [row[0] for row in section.rows[:5]] == list(routing_eval.QUALITIES)
     assert not nothing.bars
-    assert not apart.bars
     assert declared.notes == ("tasks before and after by level: easy 60 and 15, hard 60 and 15",)
     assert "among the 3 models" in text_alone.method
 
 
-def test_a_models_own_efforts_can_take_the_whole_published_range() -> None:
-    names = ("O4-Mini (Low)", "O4-Mini (Medium)", "O4-Mini (High)", "GPT-4O-mini-2024-07-18", "nobody")
-    ladder, own = (routing.livecode_j(names, 2, own_range=wide)[1] for wide in (False, True))
-    assert own[1] == ladder[1]
-    assert own[3] == ladder[3]
-    assert own[2] / own[0] == pytest.approx(12.66 / 1.734)
-    assert own[1] / own[0] == pytest.approx(own[2] / own[1])
-    assert ladder[2] / ladder[0] == pytest.approx(7.7 / 2.85)
-    assert np.isnan([ladder[4], own[4]]).all()
+def test_a_models_energies_are_apart_as_the_efforts_that_it_ran_at() -> None:
+    names = ("O4-Mini (Low)", "O4-Mini (Medium)", "O4-Mini (High)", "nobody")
+    low, medium, high, nobody = routing.livecode_j(names, 2)[1]
+    assert medium / low == pytest.approx(4.297 / 1.962)
+    assert high / low == pytest.approx(8.489 / 1.962)
+    assert np.isnan(nobody)
 
 
 def test_the_report_puts_the_bars_first_and_marks_what_is_missed() -> None:
