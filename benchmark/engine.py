@@ -242,9 +242,7 @@ def _load_quantised(config: TrialConfig) -> tuple[Any, WeightsSource, str]:
         if method != config.precision:
             raise EcoRouteError(f"{needed}; {config.model} says {method or 'nothing'} of quantisation")
         try:
-            model = transformers.AutoModelForCausalLM.from_pretrained(
-                config.model, dtype=DTYPES[config.precision], device_map={"": config.device}
-            )
+            model = _whole(config.model, config.model, dtype=DTYPES[config.precision], device_map={"": config.device})
         except ImportError as error:
             raise EcoRouteError(
                 f"a {config.precision} checkpoint needs gptqmodel: pip install gptqmodel optimum ({error})"

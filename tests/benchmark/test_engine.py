@@ -559,6 +559,52 @@ def test_a_checkpoint_of_another_kind_or_without_its_library_is_refused(precisio
             Engine(config(str(own), precision=precision))
 
 
+def packed_tensors(plain: Path, precision: Precision) -> dict[str, Any]:
+    """A plain checkpoint's tensors with its projections in 4 bits, groups of 64: drawn, as GPTQ or AWQ packs them."""
+    from safetensors.torch import load_file
+
+    draw = torch.Generator().manual_seed(0)
+    tensors = {}
+    for name, weight in load_file(plain / "model.safetensors").items():
+        if not name.endswith("proj.weight"):
+            tensors[name] = weight
+            continue
+        module, (out_features, in_features) = name.removesuffix(".weight"), weight.shape
+        words = (in_features // 8, out_features) if precision == "gptq" else (in_features, out_features // 8)
+        groups = in_features // 64
+        tensors[f"{module}.qweight"] = torch.randint(-(2**31), 2**31, words, generator=draw).to(torch.int32)
+        tensors[f"{module}.qzeros"] = torch.full((groups, out_features // 8), 0x77777777, dtype=torch.int32)
+        tensors[f"{module}.scales"] = torch.full((groups, out_features), 0.01, dtype=torch.float16)
+        if precision == "gptq":
+            tensors[f"{module}.g_idx"] = (torch.arange(in_features) // 64).to(torch.int32)
+    return tensors
+
+
+@pytest.mark.parametrize("precision", ["gptq", "awq"])
+@pytest.mark.filterwarnings("ignore")  # gptqmodel's and optimum's own
+def test_a_packed_checkpoint_without_all_its_tensors_is_refused(precision: Precision, tmp_path: Path) -> None:
+    pytest.importorskip("gptqmodel", reason="needs gptqmodel: pip install gptqmodel")
+    pytest.importorskip("optimum", reason="needs optimum: pip install optimum")
+    import transformers
+    from safetensors.torch import save_file
+
+    settings = transformers.Qwen3Config(**{**COMMON, **PACKED})
+    transformers.AutoModelForCausalLM.from_config(settings, dtype=torch.float16).save_pretrained(tmp_path)
+    tensors = packed_tensors(tmp_path, precision)
+    settings.quantization_config = {
+        **{"quant_method": precision, "bits": 4, "group_size": 64, "desc_act": False},
+        **({"sym": True} if precision == "gptq" else {"zero_point": True, "version": "gemm"}),
+    }
+    settings.save_pretrained(tmp_path)
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    assert Engine(config(str(tmp_path), precision=precision)).weights.dtype == f"{precision} (4 bits), float16"
+    lacking = "model.layers.0.mlp.up_proj.scales"
+    del tensors[lacking]
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(EcoRouteError, match=f"lacks 1 of its model's tensors, {lacking} among them"):
+        Engine(config(str(tmp_path), precision=precision))
+
+
 def test_packed_weights_are_labelled_by_the_bits_they_hold() -> None:
     from benchmark import quantised
 
