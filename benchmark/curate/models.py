@@ -20,7 +20,7 @@ import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from benchmark.curate.sizes import Regression, Study
+from benchmark.curate.sizes import POINT_FACTOR, Regression, Study, a_point
 from ecoroute_mcp.catalogue import Ability, Alias, Availability, Model
 from ecoroute_mcp.identity import Identity, core, has_known_route
 from ecoroute_mcp.sci import Basis, EcoRouteError, Estimate
@@ -59,9 +59,8 @@ _ANOTHER_MODEL = re.compile(
 )
 """Names that upstream files under a model which they are not, or not alone."""
 
-POINT_FACTOR = 3.0
 POINT_SOURCE = "size-point-v1"
-"""The doubt that a total estimated without a range is given: source ``size-point-v1``."""
+"""Why a total that is estimated without a range is given POINT_FACTOR as its doubt."""
 
 _NO_PARAMETERS = "no parameter count published or estimated by any source we read"
 
@@ -204,22 +203,13 @@ def _parameters(row: dict[str, str]) -> dict[str, dict[str, str]]:
         if basis == "estimated":
             low, high = float(row[field.replace("_b", "_min_b")]), float(row[field.replace("_b", "_max_b")])
         cited: tuple[str, ...] = (source,)
-        if _a_point(row) and field == "params_total_b":
+        if a_point(row) and field == "params_total_b":
             low, high, cited = mid / POINT_FACTOR, mid * POINT_FACTOR, (source, POINT_SOURCE)
         fields[field] = _cells(Estimate(low=low, mid=mid, high=high, basis=basis, sources=cited))
     if row["id"] == "deepseek/deepseek-v4.1-flash":  # upstream's "range" is 8 in prefill, 16 in decode
         prefill = float(row["params_active_min_b"])
         fields["params_active_prefill_b"] = _cells(Estimate.exact(prefill, basis=basis, source=source))
     return fields
-
-
-def _a_point(row: dict[str, str]) -> bool:
-    """Whether a total is an estimate without a range, although nobody outside can know it so well.
-
-    Such are some of EcoLogits', and what others relay of a maker's statement; a size in a vendor's own id is none.
-    """
-    alike = row["params_total_min_b"] == row["params_total_max_b"]
-    return row["params_kind"] == "estimate" and bool(row["params_total_b"]) and alike
 
 
 def _sized(row: dict[str, str], study: Study) -> dict[str, dict[str, str]]:
@@ -232,6 +222,7 @@ def _sized(row: dict[str, str], study: Study) -> dict[str, dict[str, str]]:
             "total": f"params:{bare(row['id'])}",
         }
         cited = [size.regression.source, *filter(None, (applied_to[name] for name in size.regression.names))]
+        cited += [POINT_SOURCE] if "total" in size.regression.names and a_point(row) else []
         ends = {"low": size.low, "mid": size.mid, "high": size.high}
         fields[target] = {name: _number(f"{end:.3g}") for name, end in ends.items()} | {"sources": "|".join(cited)}
     return fields
@@ -250,7 +241,7 @@ def _parameters_note(row: dict[str, str], study: Study) -> str:
     if row["params_kind"] == "estimate":
         return "not disclosed; estimated by EcoLogits from prices, benchmarks and leaks" + (
             f"; its range of the total is a point, taken as a factor of {POINT_FACTOR:g} either way"
-            if _a_point(row)
+            if a_point(row)
             else ""
         )
     if "dense assumed" in row["params_source"]:
@@ -263,7 +254,7 @@ def _sized_note(row: dict[str, str], study: Study) -> str:
     if row["params_total_b"]:
         page = "statement" if row["params_kind"] == "estimate" else "page"
         given = f"total only: the {page} it rests on gives no active parameters"
-        if _a_point(row):
+        if a_point(row):
             given += f", and no range of the total, taken as a factor of {POINT_FACTOR:g} either way"
     sizes = study.sizes(row)
     if not sizes:

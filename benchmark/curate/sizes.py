@@ -37,13 +37,16 @@ Vector = npt.NDArray[np.float64]
 
 COVERAGE = 0.9
 """Share of unseen makers' shapes that an interval is meant to hold."""
+POINT_FACTOR = 3.0
+"""The doubt that a total estimated without a range is given: source ``size-point-v1``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
     """What is known of a model, parameters in 1e9. None is an unknown.
 
-    ``price`` and ``context`` are the logarithms that the regressions take.
+    ``price`` and ``context`` are the logarithms that the regressions take; the total lies within ``total_factor`` of
+    the figure nine times in ten.
     """
 
     id: str
@@ -52,6 +55,7 @@ class Known:
     context: float | None
     total_b: float | None
     active_b: float | None
+    total_factor: float = 1.0
 
     @property
     def shape(self) -> tuple[str, float | None, float | None]:
@@ -123,12 +127,17 @@ class Regression:
         )
 
     def size(self, model: Known) -> Size | None:
-        """Parameters of a model, in 1e9; None where a trait is unknown."""
+        """Parameters of a model, in 1e9; None where a trait is unknown.
+
+        The regression's error and that of the total it is applied to are independent, so their logarithms add as the
+        sides of a right angle do."""
         traits = model.traits(self.names)
         if traits is None:
             return None
         mid = math.exp(self.intercept + math.fsum(c * x for c, x in zip(self.coefficients, traits, strict=True)))
-        return Size(low=mid / self.factor, mid=mid, high=mid * self.factor, regression=self)
+        slope = dict(zip(self.names, self.coefficients, strict=True)).get("total", 0.0)
+        factor = math.exp(math.hypot(math.log(self.factor), slope * math.log(model.total_factor)))
+        return Size(low=mid / factor, mid=mid, high=mid * factor, regression=self)
 
     def beyond(self, model: Known) -> tuple[Trait, ...]:
         """The traits of a model that lie outside those of every model of the fit."""
@@ -216,7 +225,7 @@ class Study:
             return {}
         if model.total_b is not None:
             given = self.active_of_total.size(model)
-            return {} if given is None else {"params_active_b": _capped(given, model.total_b)}
+            return {} if given is None else {"params_active_b": _capped(given, model.total_b, model.total_factor)}
         total, active = self.total.size(model), self.active.size(model)
         if total is None or active is None:
             return {}
@@ -356,8 +365,9 @@ def _extrapolation(
     )
 
 
-def _capped(size: Size, total_b: float) -> Size:
-    low, mid, high = (min(end, total_b) for end in (size.low, size.mid, size.high))
+def _capped(size: Size, total_b: float, total_factor: float) -> Size:
+    totals = total_b / total_factor, total_b, total_b * total_factor
+    low, mid, high = map(min, (size.low, size.mid, size.high), totals)
     return Size(low=low, mid=mid, high=high, regression=size.regression)
 
 
@@ -371,7 +381,17 @@ def _known(row: Mapping[str, str]) -> Known:
         context=math.log(float(row["context_window"])) if row["context_window"] else None,
         total_b=float(row["params_total_b"]) if row["params_total_b"] else None,
         active_b=float(row["params_active_b"]) if row["params_active_b"] else None,
+        total_factor=POINT_FACTOR if a_point(row) else 1.0,
     )
+
+
+def a_point(row: Mapping[str, str]) -> bool:
+    """Whether a total is an estimate without a range, although nobody outside can know it so well.
+
+    Such are some of EcoLogits', and what others relay of a maker's statement; a size in a vendor's own id is none.
+    """
+    alike = row["params_total_min_b"] == row["params_total_max_b"]
+    return _is_estimate(row) and bool(row["params_total_b"]) and alike
 
 
 def _is_published(row: Mapping[str, str]) -> bool:

@@ -39,6 +39,30 @@ def test_a_line_is_found_again_and_has_no_error() -> None:
     assert found.size(Known(id="x", provider="x", price=None, context=1.0, total_b=None, active_b=None)) is None
 
 
+def test_what_is_inferred_from_an_estimated_total_has_the_doubt_of_both(study: Study) -> None:
+    rows = {row["id"]: row for row in models.corrected(UPSTREAM)}
+    grok, of_total = rows["xai/grok-4.5"], study.active_of_total
+    size = study.sizes(grok)["params_active_b"]
+    slope = of_total.coefficients[of_total.names.index("total")]
+    both = math.hypot(math.log(of_total.factor), slope * math.log(sizes.POINT_FACTOR))
+    assert (math.log(size.mid / size.low), math.log(size.high / size.mid)) == pytest.approx((both, both))
+    assert both > math.log(of_total.factor) * 1.005
+    known = Known(id="x", provider="x", price=0.0, context=None, total_b=1.0, active_b=None)
+    published = of_total.size(known)
+    assert published is not None
+    assert published.high / published.mid == pytest.approx(of_total.factor)
+
+
+def test_no_end_of_the_active_count_lies_above_that_of_an_estimated_total(study: Study) -> None:
+    rows = {row["id"]: row for row in models.corrected(UPSTREAM)}
+    tiny = {
+        **rows["xai/grok-4.5"],
+        **dict.fromkeys(("params_total_b", "params_total_min_b", "params_total_max_b"), "9"),
+    }
+    size = study.sizes(tiny)["params_active_b"]
+    assert (size.low, size.mid, size.high) == (3.0, 9.0, 27.0)
+
+
 def test_each_maker_is_predicted_from_the_others_alone() -> None:
     x, y = np.array([[0.0], [1.0], [0.0], [1.0], [0.5]]), np.array([0.0, 1.0, 2.0, 3.0, 10.0])
     errors = left_out(x, y, np.ones(5), ["a", "a", "b", "b", "c"])
@@ -139,7 +163,7 @@ def test_every_model_without_parameters_gets_a_wide_size_or_a_reason() -> None:
     assert by_id["grok-4.5"]["params_total_b.sources"] == "params:grok-4.5|size-point-v1"
     assert (
         by_id["grok-4.5"]["params_active_b.sources"]
-        == "regression:params_active_b:price+total|model-prices-0.0.5|params:grok-4.5"
+        == "regression:params_active_b:price+total|model-prices-0.0.5|params:grok-4.5|size-point-v1"
     )
     assert "its price lies beyond those of all models" in by_id["o3-pro"]["params_note"]
     assert "preview" in by_id["step-5-preview"]["params_note"]
