@@ -112,7 +112,10 @@ def _table(folder: Path, name: str, needed: tuple[str, ...]) -> pd.DataFrame:
             f"{path} is not there: give --data a folder that holds {', '.join([*PAIRS.values(), CODEROUTER])}, "
             f"{LIVECODE} and {CRUX}; nothing is downloaded"
         )
-    table = pd.read_parquet(path)
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # pyarrow's for what is no Parquet is a ValueError
+        raise EcoRouteError(f"{path} is no Parquet table ({error}): fetch it again") from error
     missing = [column for column in needed if column not in table.columns]
     if missing:
         raise EcoRouteError(f"{path} lacks the columns {', '.join(missing)}")

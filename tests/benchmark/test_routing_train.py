@@ -253,6 +253,12 @@ def test_without_data_nothing_is_done_and_the_word_is_clear(
     assert "nothing is downloaded" in said
 
 
+def test_what_is_no_table_is_told_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / routing.CRUX).write_bytes(bytes(range(256)))
+    with pytest.raises(EcoRouteError, match=rf"{routing.CRUX} is no Parquet table \(.*\): fetch it again$"):
+        routing.read_crux(tmp_path)
+
+
 def test_a_table_without_its_columns_is_refused(tmp_path: Path) -> None:
     pd.DataFrame({"group": ["a"]}).to_parquet(tmp_path / routing.CRUX)
     with pytest.raises(EcoRouteError, match="lacks the columns text"):
