@@ -84,7 +84,7 @@ class Space:
         try:
             document = yaml.safe_load(path.read_text(encoding="utf-8"))
             return TypeAdapter(cls).validate_python(document, extra="forbid")
-        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
             raise EcoRouteError(f"cannot read a search space from {path}: {error}") from error
         except ValidationError as error:
             first = error.errors(include_url=False)[0]

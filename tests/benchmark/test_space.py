@@ -121,3 +121,10 @@ def test_places_order_models_by_size_and_leave_out_what_does_not_vary() -> None:
         (("Qwen3-1.7B", 1), (0.5, 0.0)),
         (("Qwen3-1.7B", 128), (0.5, 1.0)),
     ]
+
+
+def test_a_space_nested_without_end_is_refused_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text(10_000 * "[")
+    with pytest.raises(EcoRouteError, match=r"^cannot read a search space from .*space\.yaml: maximum recursion"):
+        Space.read(path)
