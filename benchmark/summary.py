@@ -7,7 +7,7 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from benchmark import measure
@@ -112,10 +112,11 @@ SECONDS_PER_MINUTE = 60.0
 """Aims set before anything was measured: joules below what serving and plain transformers were published to take."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Occasions:
     """How far apart lies what one configuration took on separate occasions: the largest over the smallest gross decode
-    energy, less one. ``one_board`` is whether one board made all of them; else boards of one product are compared too.
+    energy, less one. With ``one_board`` the occasions of one board, of the boards with several the worst; else the
+    means of several boards of one product.
     """
 
     configuration: str
@@ -383,16 +384,17 @@ def _occasions(measured: Sequence[Measured]) -> tuple[Occasions, ...]:
             groups[trial.machine.name, trial.config.subject].append(trial)
     found = []
     for (device, _), group in groups.items():
-        joules = [trial.decode.j_per_token.mean for trial in group if trial.decode.j_per_token is not None]
-        if len(joules) > 1:
-            found.append(
-                Occasions(
-                    configuration=str(group[0].config),
-                    device=device,
-                    one_board=len({trial.machine.uuid for trial in group}) == 1,
-                    difference=max(joules) / min(joules) - 1,
-                )
-            )
+        boards: dict[str | None, list[float]] = defaultdict(list)
+        for trial in group:
+            if trial.decode.j_per_token is not None:
+                boards[trial.machine.uuid].append(trial.decode.j_per_token.mean)
+        configuration = str(replace(group[0].config, occasion=1))
+        again = [max(joules) / min(joules) - 1 for joules in boards.values() if len(joules) > 1]
+        if again:
+            found.append(Occasions(configuration, device, one_board=True, difference=max(again)))
+        if len(boards) > 1:
+            means = [statistics.fmean(joules) for joules in boards.values()]
+            found.append(Occasions(configuration, device, one_board=False, difference=max(means) / min(means) - 1))
     return tuple(found)
 
 

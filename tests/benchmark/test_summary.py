@@ -123,6 +123,14 @@ def test_boards_are_told_apart_from_occasions_of_one() -> None:
         "largest difference of occasions, 1 configurations on one NVIDIA H100 80GB HBM3": (0.02, True),
         "largest difference of occasions, 1 configurations from one NVIDIA H100 80GB HBM3 to another": (0.09, False),
     }
+    # A third board's occasions are compared among themselves, and their mean with the others'.
+    more = (row(joules=1100, occasion=3, uuid="GPU-3"), row(joules=1144, occasion=4, uuid="GPU-3"))
+    found = summary.medians([Rows(trials=(*rows, *more))]).occasions
+    assert [(each.one_board, round(each.difference, 6)) for each in found] == [
+        (True, 0.04),
+        (False, round(1122 / 1010 - 1, 6)),
+        (False, 0.09),
+    ]
     (none,) = (bar for bar in summary.bars([Rows(trials=rows[:1])]) if bar.figure.startswith("largest difference"))
     assert (none.figure, none.value) == ("largest difference of occasions, 0 configurations", None)
 
