@@ -293,6 +293,14 @@ def show(found: plan.Plan, target: Place, budget_s: float) -> None:
 
 
 def options(parser: argparse.ArgumentParser) -> None:
+    _grid_options(parser)
+    parser.add_argument(
+        "--configs", type=given_path, metavar="FILE", help="JSON list of configurations, instead of a grid"
+    )
+    shared_options(parser, budget=None)
+
+
+def _grid_options(parser: argparse.ArgumentParser) -> None:
     several: dict[str, Any] = {"nargs": "+", "metavar": "N", "type": int}
     parser.add_argument(
         "--model", nargs="+", default=[], help="architecture name (random weights), GGUF file, folder or hub id"
@@ -311,10 +319,6 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--endpoint", metavar="URL", help="measure a server with the OpenAI protocol; --batch is requests at once"
     )
     parser.add_argument("--eager", action="store_true", help="run the decode step without CUDA graphs")
-    parser.add_argument(
-        "--configs", type=given_path, metavar="FILE", help="JSON list of configurations, instead of a grid"
-    )
-    shared_options(parser, budget=None)
 
 
 def shared_options(parser: argparse.ArgumentParser, budget: str | None) -> None:
@@ -343,9 +347,22 @@ def run(arguments: argparse.Namespace) -> int:
     return in_good_order(lambda interruption: _run(arguments, interruption))
 
 
+def _listed(arguments: argparse.Namespace) -> list[trial.TrialConfig]:
+    """The configurations of --configs. Raises EcoRouteError where an option of a grid is given too."""
+    grid = argparse.ArgumentParser()
+    _grid_options(grid)
+    unsaid = vars(grid.parse_args([]))
+    given = [f"--{name}" for name in unsaid if getattr(arguments, name) != unsaid[name]]
+    if given:
+        raise EcoRouteError(
+            f"{', '.join(given)} and --configs exclude each other: a configuration of the file says all of it itself"
+        )
+    return trial.configs_from(arguments.configs)
+
+
 def _run(arguments: argparse.Namespace, interruption: Interruption) -> int:
     with interruption.admitted():
-        wanted = trial.configs_from(arguments.configs) if arguments.configs else None
+        wanted = _listed(arguments) if arguments.configs else None
         if (wanted is None and not arguments.model) or wanted == []:
             raise EcoRouteError("nothing to measure: name a --model, such as Qwen3-0.6B, or give --configs")
         window_s = sweep.seconds(arguments.window)

@@ -112,6 +112,20 @@ def test_a_path_that_nothing_can_have_is_refused_before_anything_is_done(
         assert line.endswith(said)
 
 
+def test_options_of_a_grid_are_not_passed_over_beside_a_list_of_configurations(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "plan.json").write_text("[]")
+    listed = ["run", "--configs", str(tmp_path / "plan.json")]
+    assert benchmark([*listed, "--occasion", "2", "--batch", "1", "4", "--eager"]) == 2
+    assert capsys.readouterr().err == (
+        "error: --batch, --occasion, --eager and --configs exclude each other: a configuration of the file says all of "
+        "it itself\n"
+    )
+    assert benchmark([*listed, "--batch", "1"]) == 2
+    assert "nothing to measure" in capsys.readouterr().err
+
+
 def test_tables_that_are_none_are_told_by_their_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("devices.csv", kinds.TURNS, "recording.tsv", "deep.yaml"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
