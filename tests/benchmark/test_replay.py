@@ -76,7 +76,7 @@ def test_the_command_replays_the_committed_measurements(capsys: pytest.CaptureFi
     folder = str(packaged_data() / "measurements")
     assert main(["search", "--replay", folder, "--seeds", "2", "--json"]) == 0
     h100 = next(each for each in json.loads(capsys.readouterr().out) if each["device"] == "NVIDIA H100 80GB HBM3")
-    assert h100["configurations"] == 56
+    assert h100["configurations"] == 59
     assert h100["strategies"]["grid"]["trials"] == [38]
     assert [bar["reached"] for bar in h100["bars"]] == [True, True]
 
