@@ -25,7 +25,10 @@ the readings of leave-subjects-out were picked after other partitions had been s
 Choices made again since then were made in folds of training rows alone: how topics are weighed with 1,500 labels (in
 folds of all five draws' training rows, and one draw's are among another's test rows), that CodeRouterBench adds up its
 readings of text, that contests go by their declared level. For CodeRouterBench the test part had been scored before,
-twice, and the choice by folds did no better there. Held-out data settles what of it was luck.
+twice, and the choice by folds did no better there. Some 25 other readings of its texts (trees, principal components of
+the outcomes, characters, embeddings, sources learnt, a policy trained on the score, dollars by length) moved folds of
+its probing part by at most 0.08 points, with a standard error of 0.06, and were left. Held-out data settles what of it
+was luck.
 """
 
 

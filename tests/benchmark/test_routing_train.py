@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,13 @@ def test_the_declared_kind_beats_always_best(tmp_path: Path) -> None:
     opus = next(row for name, row in by_name.items() if name.startswith("always dearest"))
     # 100 tokens in at $5 and 100 out at $25 a million.
     assert opus[2] == pytest.approx(0.003 * 2_919)
+
+
+def test_problems_on_both_sides_of_a_benchmarks_own_split_are_counted(tmp_path: Path) -> None:
+    outcomes = routing.read_coderouter(coderouter_folder(tmp_path))
+    groups = np.array([f"g{row - 100 if 100 <= row < 125 else row}" for row in range(200)])
+    section = routing_eval.declared_kind(replace(outcomes, groups=groups))
+    assert "25 % of the test rows share theirs with the probing part" in section.notes[1]
 
 
 def test_a_task_with_nothing_to_read_gets_the_mix() -> None:
