@@ -362,8 +362,8 @@ def declared_kind(outcomes: Outcomes) -> Section:
         (
             f"{100 * (1 - part):.0f} % of tasks at price {able.price:g}, the others at {other.price:g}; "
             f"in the folds it scored {promised:.2f} at ${spent:.2f}",
-            f"the split is the benchmark's own and not one by problem: {100 * shared:.0f} % of the test rows share theirs "
-            "with the probing part; the folds keep a problem whole",
+            f"the split is the benchmark's own and not one by problem: {100 * shared:.0f} % of the test rows share "
+            "theirs with the probing part; the folds keep a problem whole",
         ),
     )
 
