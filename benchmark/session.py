@@ -343,7 +343,7 @@ def shared_options(parser: argparse.ArgumentParser, budget: str | None) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure a grid. Returns the exit status."""
+    """Measure a grid. Returns the exit status: 1 where trials ran and every one was rejected."""
     return in_good_order(lambda interruption: _run(arguments, interruption))
 
 
@@ -517,6 +517,7 @@ def _measure(
             SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), _Left(schedule),
         )  # fmt: skip
         console = Console(stderr=True)
+        ended: list[bool] = []
         with Progress(
             *columns,
             console=console,
@@ -532,6 +533,7 @@ def _measure(
                     say(f"{total - len(schedule.left)}/{total} {described(config)}")
 
             def finished(outcome: trial.Trial) -> None:
+                ended.append(isinstance(outcome, trial.Measured))
                 progress.advance(task)
                 print(trial.dump(outcome).decode().rstrip() if arguments.json else in_short(outcome), flush=True)
 
@@ -543,6 +545,9 @@ def _measure(
         say(f"out of time with {left} trials left: the same command goes on from here")
     if not arguments.no_publish:
         say(published(target, machines))
+    if ended and not any(ended):
+        say("nothing was measured: every trial was rejected, for the reasons above")
+        return 1
     return 0
 
 

@@ -160,7 +160,7 @@ def test_no_command_measures_on_a_device_that_another_holds(gpu: Gpu) -> None:
                 holder.send_signal(signal.SIGKILL)
                 holder.wait()
     again = gpu.command(*served(port), rows="second.jsonl")
-    assert subprocess.run(again, capture_output=True, check=False).returncode == 0
+    assert subprocess.run(again, capture_output=True, check=False).returncode == 1
     (row,) = read(gpu.folder / "second.jsonl").trials
     assert isinstance(row, Rejected)  # nobody listens there any more
     assert "held by" not in row.reason
@@ -171,7 +171,7 @@ def test_a_server_elsewhere_needs_no_device_of_this_machine(gpu: Gpu) -> None:
     words = ("run", "--endpoint", "http://nowhere.invalid/v1", "--model", "qwen3")
     with DeviceLock(held, SEARCH):
         done = subprocess.run(gpu.command(*words, rows="rows.jsonl"), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr  # tried, and rejected
     assert len(read(gpu.folder / "rows.jsonl").trials) == 1
 
 

@@ -271,7 +271,7 @@ def test_a_model_that_cannot_be_judged_is_measured_by_none_of_its_trials(tmp_pat
         "run", "--device", "cpu", "--model", str(folder), "--batch", "1", "2", "--prompt", "4", "--generated", "4",
         "--repeats", "2", "--window", "0.01s", "--output", str(path), "--no-publish",
     ]  # fmt: skip
-    assert main(command) == 0
+    assert main(command) == 1
     rows = [row for row in read(path).trials if isinstance(row, Rejected)]
     assert [row.config.batch for row in rows] == [1, 2]
     assert all(row.reason.startswith(f"cannot load {folder} (TypeError: ") for row in rows)

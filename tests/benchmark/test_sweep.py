@@ -142,11 +142,13 @@ def test_a_server_has_the_precision_that_it_has(capsys: pytest.CaptureFixture[st
 def test_a_server_that_does_not_answer_is_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "rows.jsonl"
     served = ["run", "--device", "cpu", "--endpoint", "http://127.0.0.1:1/v1", "--model", "qwen3"]
-    assert main([*served, "--output", str(path), "--no-publish"]) == 0
+    assert main([*served, "--output", str(path), "--no-publish"]) == 1
     (row,) = read(path).trials
     assert isinstance(row, Rejected)
     assert (row.config.precision, row.config.endpoint) == ("as-served", "http://127.0.0.1:1/v1")
-    assert "rejected" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "rejected" in said.out
+    assert said.err.endswith("nothing was measured: every trial was rejected, for the reasons above\n")
 
 
 def test_rows_go_to_a_pipe_also_where_progress_is_shown_on_a_terminal(tmp_path: Path) -> None:
@@ -156,9 +158,10 @@ def test_rows_go_to_a_pipe_also_where_progress_is_shown_on_a_terminal(tmp_path: 
         "qwen3", "--output", str(path), "--no-publish", "--json",
     ]  # fmt: skip
     terminal, other_end = os.openpty()
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=other_end, check=True)
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=other_end, check=False)
     os.close(other_end)
     os.close(terminal)
+    assert done.returncode == 1
     assert done.stdout == path.read_bytes() != b""
 
 
