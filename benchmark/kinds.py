@@ -27,6 +27,7 @@ import json
 import random
 import re
 import sys
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -153,7 +154,7 @@ def turns(folder: Path, labels: Path, part: str) -> list[Turn]:
     try:
         with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
             rows = {row["pid"]: row for row in csv.DictReader(file)}
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error, KeyError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error, KeyError) as error:
         raise EcoRouteError(f"{path} is no gzipped table of turns ({error}): fetch it again") from error
     said: dict[str, dict[int, str]] = {}
     with labels.open(encoding="utf-8", newline="") as file:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import random
 import re
 import subprocess
 import sys
@@ -143,6 +145,14 @@ def test_tables_that_are_none_are_told_by_their_names(tmp_path: Path, capsys: py
     ):
         assert benchmark(command) == 2
         assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {said}")
+
+
+def test_a_table_of_turns_that_is_damaged_inside_is_told_by_its_name(tmp_path: Path) -> None:
+    whole = bytearray(gzip.compress(random.Random(1).randbytes(4_000).hex().encode()))
+    whole[10:110] = 100 * b"\xff"
+    (tmp_path / kinds.TURNS).write_bytes(whole)
+    with pytest.raises(EcoRouteError, match=r"is no gzipped table of turns \(Error -3 while decompressing"):
+        kinds.turns(tmp_path, DATA / "kind_labels.csv", "training")
 
 
 def test_measurements_are_not_read_from_a_name_that_is_too_long() -> None:
