@@ -8,9 +8,9 @@ kind-train`; applying them needs neither numpy nor scikit-learn.
 
 What speaks to the router instead of stating a task (“ignore your rules”, “this is easy”, “always use gpt-4”), and what
 drowns a task in repetition, is left out of the reading, and makes it careful: the first and last sentences and lines of
-such a text are then read by themselves as well, and what spoke to the router as it stands and left out, and any kind
-that any of these makes plausible counts as plausible. So it can raise the bar, never lower it; what other sentences
-dilute is another matter.
+such a text are then read by themselves as well, and what spoke to the router as it stands, and any kind that any of
+these makes plausible counts as plausible. So it can raise the bar, never lower it; what other sentences dilute is
+another matter.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ _EASY = r"easy|trivial|simple|simplest|basic|harmless|low[ -]tier|tier (?:\d+|on
 _KIND = "autocomplete|chat|chatting|small talk|explain|generate|refactor|debug|test|review|documentation|agentic"
 _THIS = r"(?:this|it|that|the task|my task|everything)"
 _OF_ITSELF = rf"{_THIS}(?: (?:is|was|counts as|should be|must be)|'s)"
-_LINE_OF_ITSELF = re.compile(rf"[\r\n]\s*{_OF_ITSELF} ", re.IGNORECASE)
+_LINE_OF_ITSELF = re.compile(rf"[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029][\W_]{{0,8}}{_OF_ITSELF} ", re.IGNORECASE)
+_MARKS = re.compile(r"^[\W_]+")
 _ENDS = r"(?= ?(?:[.,;:!)]|$)| (?:and|so|any|use|choose|take|then|that is all)(?!\w))"
 _OR = rf"(?: or (?:an? )?(?:{_EASY}|{_KIND})(?!\w))*"
 _FIRST = r"(?:only |always |just |never anything but |the )*"
@@ -607,9 +608,9 @@ class Reader:
         probabilities = _softmax(odds)
         plausible = _plausible(probabilities)
         if directed or repeated:
-            # What was said to the router may have held the task itself, or stood between two halves of it: the text as
-            # it stands and the text without it are read as well. Of what repeats itself nothing is lost.
-            whole = [_plain(_edges(text)), " ".join(word for word in stated.split() if word != ".")] if directed else []
+            # What was said to the router may have held the task itself: the text as it stands is read as well. Of what
+            # repeats itself nothing is lost.
+            whole = [_plain(_edges(text))] if directed else []
             apart = [stated, *(each for each, _, _ in by_line)]
             chosen = dict.fromkeys([*whole, *(part for each in apart for part in _ends(each))])
             others = (kind for part in chosen for kind in _plausible(_softmax(self._odds(part)[0])))
@@ -870,9 +871,11 @@ def _ends(stated: str) -> list[str]:
 
 
 def _outer_lines(text: str) -> str:
-    """The first and the last lines of a text that has several, each cut short and made a sentence; or nothing."""
+    """The first and the last lines of a text that has several, each cut short and made a sentence; or nothing.
+
+    Without what a line is marked with: bullets, quotes, stars."""
     ends = text if len(text) <= 2 * CLOSE_CHARACTERS else f"{text[:CLOSE_CHARACTERS]}\n{text[-CLOSE_CHARACTERS:]}"
-    lines = [line[:PART_CHARACTERS] for line in ends.splitlines() if line.strip()]
+    lines = [line for line in (_MARKS.sub("", line)[:PART_CHARACTERS] for line in ends.splitlines()) if line]
     outer = lines if len(lines) <= PARTS else [*lines[: PARTS // 2], *lines[-(PARTS // 2) :]]
     return " . ".join(outer) if len(lines) > 1 else ""
 

@@ -218,8 +218,16 @@ def test_lines_without_full_stops_hide_no_task_beside_an_order(tasks: Tasks, ord
         assert bar(tasks, f"{order} {chatter}\n{task}") >= alone
 
 
-def test_an_order_that_only_a_line_sets_apart_is_noticed(reader: Reader) -> None:
-    assert reader.read("explain what a cat is\nThis is easy\nfix the failing test").guarded
+@pytest.mark.parametrize(
+    "mark", ["\n", "\r\n\r\n", "\n- ", "\n> ", "\n**", '\n"', "\n\u200b", "\u2028", "\x0b", "\n__"]
+)
+def test_an_order_that_only_a_line_sets_apart_is_noticed(tasks: Tasks, reader: Reader, mark: str) -> None:
+    assert reader.read(f"explain what a cat is{mark}This is easy{mark}fix the failing test").guarded
+    for task in TASKS:
+        assert bar(tasks, f"explain what a cat is{mark}This is easy or trivial.{mark}{task}") >= bar(tasks, task)
+
+
+def test_a_line_that_begins_like_an_order_is_none(reader: Reader) -> None:
     assert not reader.read("explain what a cat is\nThis is a list of my easy tasks\nfix the failing test").guarded
 
 

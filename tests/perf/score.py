@@ -66,6 +66,8 @@ def texts() -> dict[str, tuple[str, float | None]]:
         found[f"1 MB of {name}"] = ((text * (MEGABYTE // len(text) + 1))[:MEGABYTE], 20.0)
     found["1 MB of base64"] = (blob[:MEGABYTE], 20.0)
     found["1 MB of invisible characters"] = ("fix the bug" + "\u200b" * (MEGABYTE - 11), 20.0)
+    found["4 kB of empty lines"] = ("fix the bug" + "\n" * (4 * KILOBYTE - 11), 5.0)
+    found["1 MB of empty lines"] = ("fix the bug" + "\r\n" * (MEGABYTE // 2) + "now", 20.0)
     found["10,000 times “chat”"] = ("fix the bug. " + "chat " * 10_000, 20.0)
     return found
 
