@@ -104,6 +104,7 @@ def test_a_path_that_nothing_can_have_is_refused_before_anything_is_done(
         ("/tmp/" + 5_000 * "x", f"'/tmp/{55 * 'x'}': File name too long: name another"),
         (str(tmp_path / "loop"), ": Too many levels of symbolic links: name another"),
         ("no-\udcff-text", "'no--text': not a name in UTF-8: rename it"),
+        ("no\0name", "'noname': holds a NUL, which no name can: name another"),
         ("", "the name is empty: name a file or folder"),
     ):
         with pytest.raises(SystemExit) as stopped:
