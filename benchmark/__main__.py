@@ -35,6 +35,8 @@ from ecoroute_mcp.sci import EcoRouteError
 DATA = packaged_data()
 OWN = sys.stdlib_module_names | {"benchmark", "ecoroute_mcp"}
 """Modules whose absence is a fault of the program; any other is a library that was not installed."""
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
+"""What to install for a module, where that has another name."""
 
 
 @dataclass(frozen=True)
@@ -246,11 +248,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        if missing in OWN:
+        if not missing or missing in OWN:
             raise
         print(
-            f"error: this command needs {missing}, which the extra `benchmark` brings: "
-            "pip install 'ecoroute-mcp[benchmark]'",
+            f"error: this command needs {missing}: pip install {DISTRIBUTIONS.get(missing, missing)}, "
+            "or all of the laboratory with pip install 'ecoroute-mcp[benchmark]'",
             file=sys.stderr,
         )
         return 2

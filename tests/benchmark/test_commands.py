@@ -195,8 +195,8 @@ WINDOWS_LACKS = ("fcntl", "resource", "pwd", "grp", "termios")
         (WINDOWS_LACKS, ("--device", "cpu"), 2, "error: measuring and logging need POSIX file locks, which this sys"),
         (WINDOWS_LACKS, ("run", "--model", "Qwen3-0.6B"), 2, "error: measuring and logging need POSIX file locks, "),
         (WINDOWS_LACKS, ("sensors", "--log", "x"), 2, "error: measuring and logging need POSIX file locks, which "),
-        (("moocore",), ("front",), 2, "error: this command needs moocore, which the extra `benchmark` brings: pip"),
-        (("sklearn",), ("fit",), 2, "error: this command needs sklearn, which the extra `benchmark` brings: pip i"),
+        (("moocore",), ("front",), 2, "error: this command needs moocore: pip install moocore, or all of the lab"),
+        (("sklearn",), ("fit",), 2, "error: this command needs sklearn: pip install scikit-learn, or all of the "),
         (("torch",), ("run", "--device", "cpu", "--model", "x", "--output", "x"), 2, "error: measuring in this proc"),
         (("pynvml",), ("sensors",), 0, ""),
     ],
@@ -218,3 +218,11 @@ def test_a_module_of_pythons_own_that_is_missing_is_a_fault_of_the_program() -> 
     done = without(("gzip",), "kind-train", "--data", "x")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "ModuleNotFoundError: import of gzip halted; None in sys.modules"
+
+
+def test_a_module_that_a_library_does_not_name_is_not_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "moocore.py").write_text("raise ModuleNotFoundError('not built for this processor')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    done = without((), "front")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "ModuleNotFoundError: not built for this processor"
