@@ -87,10 +87,8 @@ class DeviceLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        import fcntl
-
         self._say("")
-        fcntl.flock(self._file, fcntl.LOCK_UN)  # also where a process forked from this one has it open
+        file_lock.release(self._file)
         os.close(self._file)
 
 

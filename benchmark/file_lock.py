@@ -19,8 +19,18 @@ def check() -> None:
 
 
 def take(file: int | IO[bytes]) -> None:
-    """Hold a file until it is closed. Raises BlockingIOError where another process does, EcoRouteError as ``check``."""
+    """Hold a file until it is released or closed.
+
+    Raises BlockingIOError where another process holds it, EcoRouteError as ``check``."""
     check()
     import fcntl
 
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def release(file: int | IO[bytes]) -> None:
+    """Hold a file no longer, also where a process forked from this one has it open. Raises as ``check``."""
+    check()
+    import fcntl
+
+    fcntl.flock(file, fcntl.LOCK_UN)

@@ -44,6 +44,7 @@ OWNERS = {
 """Who may import a library of the router's. Nobody needs numpy yet: it costs a server 11 MB and 50 ms at its start."""
 
 LABORATORY_OWNERS = {
+    "fcntl": {"file_lock"},
     "moocore": {"pareto"},
     "optuna": {"search"},
     "pandas": {"routing"},
