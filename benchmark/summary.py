@@ -115,17 +115,20 @@ SECONDS_PER_MINUTE = 60.0
 @dataclass(frozen=True)
 class Occasions:
     """How far apart lies what one configuration took on separate occasions: the largest over the smallest gross decode
-    energy, less one. With ``one_board`` the occasions of one board, of the boards with several the worst; else the
-    means of several boards of one product.
+    energy, less one. With ``one_board`` the occasions of one board, of the boards with several the worst; where it is
+    False the means of several boards of one product; where it is None a row that does not say its board, which may be
+    another or the same, and any other, of such pairs the worst.
     """
 
     configuration: str
     device: str
-    one_board: bool
+    one_board: bool | None
     difference: float
 
     @property
     def where(self) -> str:
+        if self.one_board is None:
+            return f"on {self.device}, boards not told apart"
         return f"on one {self.device}" if self.one_board else f"from one {self.device} to another"
 
 
@@ -384,10 +387,12 @@ def _occasions(measured: Sequence[Measured]) -> tuple[Occasions, ...]:
             groups[trial.machine.name, trial.config.subject].append(trial)
     found = []
     for (device, _), group in groups.items():
-        boards: dict[str | None, list[float]] = defaultdict(list)
+        boards: dict[str, list[float]] = defaultdict(list)
+        unsaid: list[float] = []
         for trial in group:
             if trial.decode.j_per_token is not None:
-                boards[trial.machine.uuid].append(trial.decode.j_per_token.mean)
+                of_board = unsaid if trial.machine.uuid is None else boards[trial.machine.uuid]
+                of_board.append(trial.decode.j_per_token.mean)
         configuration = str(replace(group[0].config, occasion=1))
         again = [max(joules) / min(joules) - 1 for joules in boards.values() if len(joules) > 1]
         if again:
@@ -395,6 +400,10 @@ def _occasions(measured: Sequence[Measured]) -> tuple[Occasions, ...]:
         if len(boards) > 1:
             means = [statistics.fmean(joules) for joules in boards.values()]
             found.append(Occasions(configuration, device, one_board=False, difference=max(means) / min(means) - 1))
+        if unsaid and len(group) > 1:
+            every = [*unsaid, *(each for joules in boards.values() for each in joules)]
+            worst = max(max(every) / min(unsaid), max(unsaid) / min(every)) - 1
+            found.append(Occasions(configuration, device, one_board=None, difference=worst))
     return tuple(found)
 
 

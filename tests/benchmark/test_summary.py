@@ -28,7 +28,7 @@ def row(
     *,
     batch: int = 1,
     step: str = GRAPHS,
-    uuid: str = "GPU-1",
+    uuid: str | None = "GPU-1",
     seconds: float = 2.0,
     occasion: int = 1,
     fraction: float = 0.8,
@@ -133,6 +133,24 @@ def test_boards_are_told_apart_from_occasions_of_one() -> None:
     ]
     (none,) = (bar for bar in summary.bars([Rows(trials=rows[:1])]) if bar.figure.startswith("largest difference"))
     assert (none.figure, none.value) == ("largest difference of occasions, 0 configurations", None)
+
+
+def test_rows_that_do_not_say_their_board_are_of_no_one_board() -> None:
+    one = Rows(trials=(row(uuid=None), row(batch=8)))
+    assert summary.medians([one]).occasions == ()
+    again = row(joules=1020, occasion=2, uuid=None)
+    bars = {bar.figure: bar.value for bar in summary.bars([one, Rows(trials=(again,))])}
+    apart = {figure: value for figure, value in bars.items() if figure.startswith("largest difference")}
+    assert apart == {
+        "largest difference of occasions, 1 configurations on NVIDIA H100 80GB HBM3, boards not told apart": 1.02 - 1
+    }
+    # Beside a board's own occasions, which are 25 % apart, a row without a board is set against each of them.
+    told = (row(joules=1000), row(joules=1250, occasion=2), row(joules=1100, occasion=3, uuid=None))
+    found = summary.medians([Rows(trials=told)]).occasions
+    assert [(each.one_board, round(each.difference, 6)) for each in found] == [
+        (True, 0.25),
+        (None, round(1250 / 1100 - 1, 6)),
+    ]
 
 
 def test_a_copied_file_is_no_second_occasion(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
