@@ -81,7 +81,8 @@ _EASY = r"easy|trivial|simple|simplest|basic|harmless|low[ -]tier|tier (?:\d+|on
 _KIND = "autocomplete|chat|chatting|small talk|explain|generate|refactor|debug|test|review|documentation|agentic"
 _THIS = r"(?:this|it|that|the task|my task|everything)"
 _OF_ITSELF = rf"{_THIS}(?: (?:is|was|counts as|should be|must be)|'s)"
-_LINE_OF_ITSELF = re.compile(rf"[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029][\W_]{{0,8}}{_OF_ITSELF} ", re.IGNORECASE)
+_LINE_ENDS = r"\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029"
+_LINE_OF_ITSELF = re.compile(rf"[{_LINE_ENDS}][^a-zA-Z0-9{_LINE_ENDS}]{{0,8}}{_OF_ITSELF} ", re.IGNORECASE)
 _MARKS = re.compile(r"^[\W_]+")
 _ENDS = r"(?= ?(?:[.,;:!)]|$)| (?:and|so|any|use|choose|take|then|that is all)(?!\w))"
 _OR = rf"(?: or (?:an? )?(?:{_EASY}|{_KIND})(?!\w))*"

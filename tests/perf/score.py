@@ -67,7 +67,7 @@ def texts() -> dict[str, tuple[str, float | None]]:
     found["1 MB of base64"] = (blob[:MEGABYTE], 20.0)
     found["1 MB of invisible characters"] = ("fix the bug" + "\u200b" * (MEGABYTE - 11), 20.0)
     found["4 kB of empty lines"] = ("fix the bug" + "\n" * (4 * KILOBYTE - 11), 5.0)
-    found["1 MB of empty lines"] = ("fix the bug" + "\r\n" * (MEGABYTE // 2) + "now", 20.0)
+    found["1 MB of empty lines"] = ("fix the bug" + "\r\n" * (MEGABYTE // 2 - 7) + "now", 20.0)
     found["10,000 times “chat”"] = ("fix the bug. " + "chat " * 10_000, 20.0)
     return found
 
