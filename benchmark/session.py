@@ -202,6 +202,8 @@ def sweep_run(arguments: argparse.Namespace) -> int:
 
 
 def _sweep(arguments: argparse.Namespace, interruption: Interruption) -> int:
+    if not arguments.plan:
+        file_lock.check()
     with interruption.admitted():
         machine = find(arguments.device, arguments.uuid, arguments.memory)
         device = machine.device
@@ -361,6 +363,7 @@ def _listed(arguments: argparse.Namespace) -> list[trial.TrialConfig]:
 
 
 def _run(arguments: argparse.Namespace, interruption: Interruption) -> int:
+    file_lock.check()
     with interruption.admitted():
         wanted = _listed(arguments) if arguments.configs else None
         if (wanted is None and not arguments.model) or wanted == []:
@@ -416,10 +419,7 @@ def estimated(config: trial.TrialConfig, speed: plan.Speed, tasks: bool) -> plan
 
 
 def in_good_order(work: Callable[[Interruption], int], interruption: Interruption | None = None) -> int:
-    """Run a command that measures, which signals may stop, at once or as ``interruption`` has it. Returns its status.
-
-    Raises EcoRouteError on a system where nothing can be measured."""
-    file_lock.check()
+    """Run a command that measures, which signals may stop, at once or as ``interruption`` has it; its status."""
     with lasting_output(), interruption or Interruption() as interruption:
         try:
             return work(interruption)

@@ -19,7 +19,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 
-from benchmark import bench, cores, laps, plan, quality, sensors, session, sweep, thermal, trial, workbench
+from benchmark import bench, cores, file_lock, laps, plan, quality, sensors, session, sweep, thermal, trial, workbench
 from benchmark.bench import NotStarted
 from benchmark.command_line import given_path
 from benchmark.interruption import Interruption
@@ -267,6 +267,7 @@ class Laps:
 def _run(arguments: argparse.Namespace, interruption: Interruption) -> int:
     if arguments.replay is not None:
         return _replay(arguments)
+    file_lock.check()
     begin_s = time.monotonic()
     limits, time_s = _limits(arguments)
     failure: NotStarted | None = None

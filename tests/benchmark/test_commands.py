@@ -192,6 +192,9 @@ WINDOWS_LACKS = ("fcntl", "resource", "pwd", "grp", "termios")
     ("missing", "command", "status", "said"),
     [
         (WINDOWS_LACKS, ("predict", "--params-total-b", "8", "--gpu", "H100 SXM", "--batch", "1"), 0, ""),
+        (WINDOWS_LACKS, ("--plan", "--device", "cpu"), 0, ""),
+        (WINDOWS_LACKS, ("search", "--replay", "data/measurements", "--seeds", "1"), 0, ""),
+        (WINDOWS_LACKS, ("search", "--device", "cpu"), 2, "error: measuring and logging need POSIX file locks, which "),
         (WINDOWS_LACKS, ("--device", "cpu"), 2, "error: measuring and logging need POSIX file locks, which this sys"),
         (WINDOWS_LACKS, ("run", "--model", "Qwen3-0.6B"), 2, "error: measuring and logging need POSIX file locks, "),
         (WINDOWS_LACKS, ("sensors", "--log", "x"), 2, "error: measuring and logging need POSIX file locks, which "),
