@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmark.curate.energy import PROMPT_TOKENS, host_bound
@@ -13,30 +13,45 @@ from ecoroute_mcp.catalogue import Device
 from ecoroute_mcp.energy import STORED_BYTES, Deployment
 from ecoroute_mcp.sci import EcoRouteError, shown
 
+DEVICE_COLUMNS = ("id", "tdp_w", "memory_gb", "bandwidth_gb_per_s", "bf16_dense_tflops", "nvml_names", "sources")
+
 
 def devices(data: Path) -> dict[str, Device]:
-    """The rows of data/devices.csv as far as the law needs them, by id."""
-    return {
-        row["id"]: Device(
-            id=row["id"],
-            tdp_w=float(row["tdp_w"]),
-            memory_gb=float(row["memory_gb"]),
-            bandwidth_gb_per_s=float(row["bandwidth_gb_per_s"]),
-            bf16_dense_tflops=float(row["bf16_dense_tflops"]) if row["bf16_dense_tflops"] else None,
-            nvml_names=tuple(filter(None, row["nvml_names"].split("|"))),
-            sources=tuple(row["sources"].split("|")),
-        )
-        for row in table(data / "devices.csv")
-    }
+    """The rows of data/devices.csv as far as the law needs them, by id. Raises EcoRouteError as ``table``, or for a
+    cell that is no number."""
+    path = data / "devices.csv"
+    found = {}
+    for row in table(path, DEVICE_COLUMNS):
+        try:
+            found[row["id"]] = Device(
+                id=row["id"],
+                tdp_w=float(row["tdp_w"]),
+                memory_gb=float(row["memory_gb"]),
+                bandwidth_gb_per_s=float(row["bandwidth_gb_per_s"]),
+                bf16_dense_tflops=float(row["bf16_dense_tflops"]) if row["bf16_dense_tflops"] else None,
+                nvml_names=tuple(filter(None, row["nvml_names"].split("|"))),
+                sources=tuple(row["sources"].split("|")),
+            )
+        except ValueError as error:
+            raise EcoRouteError(f"{path}, {shown(row['id'])!r}: {error}: mend the row") from error
+    return found
 
 
-def table(path: Path) -> list[dict[str, str]]:
-    """The rows of a table of the data, comments left out. Raises EcoRouteError where it cannot be read."""
+def table(path: Path, columns: Sequence[str] = ()) -> list[dict[str, str]]:
+    """The rows of a table of the data, comments left out.
+
+    Raises EcoRouteError where it cannot be read, or lacks one of the ``columns`` or, where there are such, rows."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(line for line in file if not line.startswith("#")))
+            reader = csv.DictReader((line for line in file if not line.startswith("#")), restval="")
+            rows, header = list(reader), reader.fieldnames or ()
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise EcoRouteError(f"cannot read {path} ({error}): name a folder that holds the project's tables") from error
+    missing = [column for column in columns if column not in header]
+    if missing or (columns and not rows):
+        lacks = f"the columns {', '.join(missing)}" if missing else "rows"
+        raise EcoRouteError(f"{path} lacks {lacks}: name a folder that holds the project's tables")
+    return rows
 
 
 def named_device(name: str, known: Mapping[str, Device]) -> tuple[Device, str]:

@@ -120,12 +120,13 @@ def test_options_of_a_grid_are_not_passed_over_beside_a_list_of_configurations(
 ) -> None:
     (tmp_path / "plan.json").write_text("[]")
     listed = ["run", "--configs", str(tmp_path / "plan.json")]
-    assert benchmark([*listed, "--occasion", "2", "--batch", "1", "4", "--eager"]) == 2
-    assert capsys.readouterr().err == (
-        "error: --batch, --occasion, --eager and --configs exclude each other: a configuration of the file says all of "
-        "it itself\n"
-    )
-    assert benchmark([*listed, "--batch", "1"]) == 2
+    for given in (["--batch", "1"], ["--occasion", "2"], ["--eager"], ["--device", "cpu"], ["--window", "2s"]):
+        assert benchmark([*listed, *given]) == 2
+        assert capsys.readouterr().err == (
+            f"error: {given[0]} and --configs exclude each other: leave out the one, or write it into each "
+            f"configuration of {tmp_path / 'plan.json'}\n"
+        )
+    assert benchmark(listed) == 2
     assert "nothing to measure" in capsys.readouterr().err
 
 
@@ -146,6 +147,28 @@ def test_tables_that_are_none_are_told_by_their_names(tmp_path: Path, capsys: py
     ):
         assert benchmark(command) == 2
         assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {said}")
+
+
+DEVICES_HEADER = "id,tdp_w,memory_gb,bandwidth_gb_per_s,bf16_dense_tflops,nvml_names,sources\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", " lacks the columns id, tdp_w, memory_gb, bandwidth_gb_per_s, bf16_dense_tflops, nvml_names, sources: "),
+        ("id,tdp_w,memory_gb,nvml_names,price\nH100 SXM,700,80,,1\n", " lacks the columns bandwidth_gb_per_s, bf16_de"),
+        (DEVICES_HEADER, " lacks rows: name a folder that holds the project's tables\n"),
+        (DEVICES_HEADER + "H100 SXM,700\n", ", 'H100 SXM': could not convert string to float: '': mend the row\n"),
+    ],
+    ids=["empty", "other columns", "no rows", "a short row"],
+)
+def test_a_table_of_devices_that_is_another_is_told_by_its_name(
+    text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "devices.csv").write_text(text, "utf-8")
+    predict = ["predict", "--params-total-b", "8", "--gpu", "H100 SXM", "--batch", "1", "--data", str(tmp_path)]
+    assert benchmark(predict) == 2
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'devices.csv'}{said}")
 
 
 def test_a_table_of_turns_that_is_damaged_inside_is_told_by_its_name(tmp_path: Path) -> None:
