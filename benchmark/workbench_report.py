@@ -163,14 +163,14 @@ class _Aim:
         return found
 
 
-def _aim(arguments: argparse.Namespace, machine: session.Machine, rows: Sequence[Measured], text: quality.Text) -> _Aim:
+def _aim(
+    arguments: argparse.Namespace, space: Space, machine: session.Machine, rows: Sequence[Measured], text: quality.Text
+) -> _Aim:
     # A search needs Optuna and its front numpy: only for those who search.
     from benchmark import expectation
     from benchmark.objectives import Noise, Objectives, published
-    from benchmark.space import Space
 
     device = machine.device
-    space = Space.read(arguments.space or DATA / SPACE)
     catalogue = refresh.read(DATA)
     scores = published(DATA)
     kind = _quality(arguments.quality, space.models, scores)
@@ -268,23 +268,26 @@ def _run(arguments: argparse.Namespace, interruption: Interruption) -> int:
     if arguments.replay is not None:
         return _replay(arguments)
     file_lock.check()
+    from benchmark.space import Space
+
     begin_s = time.monotonic()
     limits, time_s = _limits(arguments)
     failure: NotStarted | None = None
     branch: ResultsBranch | None = None
     with ExitStack() as stack:
         with interruption.admitted():
+            space = Space.read(arguments.space or DATA / SPACE)
             text = quality.text_from(arguments.text) if arguments.text else quality.default_text()
             machine = session.find(arguments.device, arguments.uuid)
             device = machine.device
             target = session.place(device, arguments.output)
             session.hold(machine, arguments.command, stack)
-            log = stack.enter_context(trial.Log(target.path))
             session.check_installed()
             if machine.meter is not None:
                 machine.meter.check_alone(loaded=False)
+            log = stack.enter_context(trial.Log(target.path))
             rows = known_rows(device, target)
-            aim = _aim(arguments, machine, rows, text)
+            aim = _aim(arguments, space, machine, rows, text)
             laps = Laps.beside(target.path)
             if arguments.sync is not None:
                 branch = stack.enter_context(_branch(arguments, (target.path, laps.path)))

@@ -240,6 +240,16 @@ def test_what_is_not_installed_is_said_in_a_line(
         assert "nvml: needs nvidia-ml-py: pip install nvidia-ml-py" in done.stdout
 
 
+def test_a_search_that_is_refused_leaves_no_file_of_rows(tmp_path: Path) -> None:
+    search = ("search", "--plain", "--device", "cpu", "--output", str(tmp_path / "rows" / "cpu.jsonl"))
+    done = without((), *search, "--space", str(tmp_path))
+    assert (done.returncode, str(tmp_path) in done.stderr) == (2, True)
+    done = without(("torch", "transformers"), *search)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: measuring in this process needs torch and transformers, which the extra ")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_module_of_pythons_own_that_is_missing_is_a_fault_of_the_program() -> None:
     done = without(("gzip",), "kind-train", "--data", "x")
     assert done.returncode == 1

@@ -452,6 +452,8 @@ def space(folder: Path) -> Path:
 def test_a_second_search_on_the_same_file_is_refused(
     space: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    for needed in ("torch", "transformers"):
+        pytest.importorskip(needed, reason=f"needs {needed}: pip install '.[benchmark]'")
     rows = tmp_path / "rows.jsonl"
     with Log(rows):
         assert main(["search", "--device", "cpu", "--space", str(space), "--output", str(rows)]) == 2
