@@ -302,25 +302,28 @@ def options(parser: argparse.ArgumentParser) -> None:
     shared_options(parser, budget=None)
 
 
+GRID: dict[str, Any] = {
+    "model": (), "precision": None, "batch": (1,), "prompt": (256,), "generated": 256, "repeats": 10, "window": "2s",
+    "occasion": 1, "endpoint": None, "eager": False,
+}  # fmt: skip
+"""Options of a grid, and what holds where one is not given."""
+
+
 def _grid_options(parser: argparse.ArgumentParser) -> None:
     several: dict[str, Any] = {"nargs": "+", "metavar": "N", "type": int}
-    parser.add_argument(
-        "--model", nargs="+", default=[], help="architecture name (random weights), GGUF file, folder or hub id"
-    )
+    parser.add_argument("--model", nargs="+", help="architecture name (random weights), GGUF file, folder or hub id")
     held = [precision for precision in trial.PRECISIONS if precision != "as-served"]
     parser.add_argument("--precision", nargs="+", choices=held, help="default: bf16; on a CPU fp32")
-    parser.add_argument("--batch", default=[1], help="sequences decoded together (default: 1)", **several)
-    parser.add_argument("--prompt", default=[256], help="tokens of each prompt (default: 256)", **several)
-    parser.add_argument(
-        "--generated", default=256, metavar="N", type=int, help="tokens generated for each prompt (default: 256)"
-    )
-    parser.add_argument("--repeats", default=10, metavar="N", type=int, help="windows of each phase (default: 10)")
-    parser.add_argument("--window", default="2s", metavar="TIME", help="shortest window (default: 2s)")
-    parser.add_argument("--occasion", default=1, metavar="N", type=int, help="2 measures the same again, and so on")
+    parser.add_argument("--batch", help="sequences decoded together (default: 1)", **several)
+    parser.add_argument("--prompt", help="tokens of each prompt (default: 256)", **several)
+    parser.add_argument("--generated", metavar="N", type=int, help="tokens generated for each prompt (default: 256)")
+    parser.add_argument("--repeats", metavar="N", type=int, help="windows of each phase (default: 10)")
+    parser.add_argument("--window", metavar="TIME", help="shortest window (default: 2s)")
+    parser.add_argument("--occasion", metavar="N", type=int, help="2 measures the same again, and so on (default: 1)")
     parser.add_argument(
         "--endpoint", metavar="URL", help="measure a server with the OpenAI protocol; --batch is requests at once"
     )
-    parser.add_argument("--eager", action="store_true", help="run the decode step without CUDA graphs")
+    parser.add_argument("--eager", action="store_true", default=None, help="run the decode step without CUDA graphs")
 
 
 def shared_options(parser: argparse.ArgumentParser, budget: str | None) -> None:
@@ -350,14 +353,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _listed(arguments: argparse.Namespace) -> list[trial.TrialConfig]:
-    """The configurations of --configs. Raises EcoRouteError where an option of a grid is given too."""
-    grid = argparse.ArgumentParser()
-    _grid_options(grid)
-    unsaid = vars(grid.parse_args([]))
-    given = [f"--{name}" for name in unsaid if getattr(arguments, name) != unsaid[name]]
+    """The configurations of --configs. Raises EcoRouteError where what they say themselves is given too."""
+    given = [f"--{name}" for name in (*GRID, "device") if getattr(arguments, name) is not None]
     if given:
         raise EcoRouteError(
-            f"{', '.join(given)} and --configs exclude each other: a configuration of the file says all of it itself"
+            f"{', '.join(given)} and --configs exclude each other: leave out the one, or write it into each "
+            f"configuration of {arguments.configs}"
         )
     return trial.configs_from(arguments.configs)
 
@@ -366,6 +367,9 @@ def _run(arguments: argparse.Namespace, interruption: Interruption) -> int:
     file_lock.check()
     with interruption.admitted():
         wanted = _listed(arguments) if arguments.configs else None
+        for name, usual in GRID.items():
+            if getattr(arguments, name) is None:
+                setattr(arguments, name, usual)
         if (wanted is None and not arguments.model) or wanted == []:
             raise EcoRouteError("nothing to measure: name a --model, such as Qwen3-0.6B, or give --configs")
         window_s = sweep.seconds(arguments.window)
