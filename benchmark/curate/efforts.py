@@ -21,6 +21,7 @@ exercises. The ends of an effort join those of the switch with what models diffe
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections import defaultdict
 from collections.abc import Mapping
@@ -34,7 +35,7 @@ UPSTREAM = "effort_tokens.csv"
 COLUMNS = ("benchmark", "subject", "effort", "tokens", "per", "tasks", "date", "source", "refused", "note")
 MOVES = frozenset({"llm-chess"})
 """Benchmarks whose answer is a move, so that nothing is taken off: gpt-5-chat, which does not reason, writes 9 tokens a
-move, and of those that do the tersest 291."""
+move, and of the rows used the tersest 291."""
 STEPS = (("low", "medium"), ("medium", "high"), ("high", "xhigh"))
 LOW, HIGH, XHIGH = STEPS
 PATHS: dict[str, dict[tuple[str, str], float]] = {
@@ -102,7 +103,7 @@ def tables(upstream: Path) -> dict[str, list[dict[str, str]]]:
         note = f"Reasoning {(values[1] - 1) / (counted.thinking[1] - 1):.3g} times that of thinking"
         if effort in UNCOUNTED:
             cited |= {SPAN}
-            note += "; nobody counted it: the neighbouring step once more"
+            note += "; nobody counted it: the neighbouring step once more, checked against the span of 18 models"
         rows.append(_row(effort, values, cited, note))
     low, middle, high = counted.thinking
     figures = ", ".join(f"{name} {math.exp(fmean(logs)):.3g}" for name, logs in sorted(counted.switch.items()))
@@ -110,7 +111,7 @@ def tables(upstream: Path) -> dict[str, list[dict[str, str]]]:
         _row(
             "thinking",
             (low, middle, high),
-            every,
+            every | {LADDER},
             f"Reasoning switched on without a level: geometric mean of {figures}; ends: the lowest and the highest "
             f"of {sum(map(len, counted.switch.values()))} ratios",
         )
@@ -162,27 +163,41 @@ Tokens = dict[tuple[str, str], dict[str, float]]
 
 
 def read(path: Path) -> Tokens:
-    """The rows that are not refused. Raises EcoRouteError, by line, for a row that nothing can be made of."""
+    """The rows that are not refused. Raises EcoRouteError for a file that cannot be read as UTF-8 and, by line, for a
+    row that nothing can be made of."""
     known = {effort for step in STEPS for effort in step} | {"none", "thinking"}
     found: Tokens = defaultdict(dict)
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file)
-        if tuple(rows.fieldnames or ()) != COLUMNS:
-            raise EcoRouteError(f"{path}: the columns are not {', '.join(COLUMNS)}: put them so")
-        for row in rows:
-            if row["refused"]:
-                continue
-            where = f"{path}, line {rows.line_num}"
-            effort, at = row["effort"], found[row["benchmark"], row["subject"]]
-            if effort not in known:
-                raise EcoRouteError(
-                    f"{where}: {effort!r} is no effort that steps are counted between: write one of "
-                    f"{', '.join(sorted(known))}, or say in `refused` why the row is not used"
-                )
-            if effort in at:
-                raise EcoRouteError(f"{where}: {row['subject']} at {effort} stands twice: keep one")
-            at[effort] = _positive(row["tokens"], where)
+    rows = csv.DictReader(io.StringIO(_text(path), newline=""))
+    if tuple(rows.fieldnames or ()) != COLUMNS:
+        raise EcoRouteError(f"{path}: the columns are not {', '.join(COLUMNS)}: put them so")
+    for row in rows:
+        where = f"{path}, line {rows.line_num}"
+        if None in row or None in row.values():
+            raise EcoRouteError(
+                f"{where}: the row has other than {len(COLUMNS)} cells: give each column one, with quotes about a cell "
+                "that has a comma in it"
+            )
+        if row["refused"].strip():
+            continue
+        effort, at = row["effort"], found[row["benchmark"], row["subject"]]
+        if effort not in known:
+            raise EcoRouteError(
+                f"{where}: {effort!r} is no effort that steps are counted between: write one of "
+                f"{', '.join(sorted(known))}, or say in `refused` why the row is not used"
+            )
+        if effort in at:
+            raise EcoRouteError(f"{where}: {row['subject']} at {effort} stands twice: keep one")
+        at[effort] = _positive(row["tokens"], where)
     return dict(found)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise EcoRouteError(f"{path} cannot be read ({error.strerror}): put the table of counts there") from error
+    except UnicodeDecodeError as error:
+        raise EcoRouteError(f"{path} is not UTF-8 from byte {error.start} on: save it as UTF-8") from error
 
 
 def _positive(text: str, where: str) -> float:
@@ -202,6 +217,12 @@ def count(tokens: Tokens) -> Counted:
     switch: dict[str, list[float]] = defaultdict(list)
     for (benchmark, subject), at in tokens.items():
         if "thinking" in at and "none" in at:
+            if at["thinking"] <= at["none"]:
+                raise EcoRouteError(
+                    f"{UPSTREAM}: {subject} of {benchmark} writes no more with reasoning than without, "
+                    f"{at['thinking']:g} tokens and {at['none']:g}: see that reasoning was counted, or say in "
+                    "`refused` that it was not"
+                )
             switch[benchmark].append(math.log(at["thinking"] / at["none"]))
         compared = {effort for step in STEPS if set(step) <= set(at) for effort in step}
         compared |= {"none", "thinking"} if {"none", "thinking"} <= set(at) else set()

@@ -67,12 +67,12 @@ def test_the_shipped_ladder_is_what_the_counts_give() -> None:
     assert list(csv.DictReader(lines)) == efforts.tables(DATA / "upstream")["efforts.csv"]
     assert ladder(DATA / "upstream") == {
         "none": (1, 1, 1),
-        "minimal": (1.028, 1.281, 2.548),
-        "low": (1.115, 1.962, 5.183),
-        "medium": (1.419, 4.297, 14.12),
-        "high": (1.951, 8.489, 30.8),
-        "xhigh": (2.472, 13.46, 56.17),
-        "max": (2.997, 21.74, 122.6),
+        "minimal": (1.03, 1.297, 2.646),
+        "low": (1.117, 1.984, 5.285),
+        "medium": (1.414, 4.26, 13.98),
+        "high": (1.961, 8.573, 31.15),
+        "xhigh": (2.487, 13.6, 56.86),
+        "max": (3.014, 21.98, 124.4),
         "thinking": (1.641, 5.969, 20.33),
         "default": (1, 2.443, 20.33),
     }
@@ -118,7 +118,7 @@ def test_one_count_moves_the_ladder_by_its_share(tmp_path: Path) -> None:
     row = next(row for row in rows if (row["benchmark"], row["subject"], row["effort"]) == ("llm-chess", "o1", "low"))
     row["tokens"] = str(float(row["tokens"]) / 2)
     after = ladder(written(tmp_path, rows))
-    assert after["low"][1] - 1 == pytest.approx((before["low"][1] - 1) / 2 ** (1 / 10), rel=1e-3)
+    assert after["low"][1] - 1 == pytest.approx((before["low"][1] - 1) / 2 ** (1 / 9), rel=1e-3)
     assert [after[effort][1] for effort in ("medium", "high", "max", "thinking")] == [
         before[effort][1] for effort in ("medium", "high", "max", "thinking")
     ]
@@ -137,7 +137,7 @@ def test_in_exercises_the_answer_is_taken_off(tmp_path: Path) -> None:
     exercises = math.log((1468799 - answer) / (779568 - answer))
     moves = math.log(8056.548 / 3042.339)
     assert whole.steps["low", "medium"].log - counted.steps["low", "medium"].log == pytest.approx(
-        ((exercises + moves) / 2 - exercises) / 10
+        ((exercises + moves) / 2 - exercises) / 9
     )
     assert math.exp(exercises) == pytest.approx(3.498, abs=1e-3)
 
@@ -145,12 +145,43 @@ def test_in_exercises_the_answer_is_taken_off(tmp_path: Path) -> None:
 def test_what_is_refused_says_why_and_moves_nothing(tmp_path: Path) -> None:
     rows = shipped()
     used = [row for row in rows if not row["refused"]]
-    assert (len(rows), len(used)) == (117, 75)
+    assert (len(rows), len(used)) == (117, 72)
     assert ladder(written(tmp_path, used)) == ladder(DATA / "upstream")
     assert all(len(row["refused"]) > 20 for row in rows if row["refused"])
     silent = [row for row in rows if row["subject"] == "claude-opus-4" and row["benchmark"] == "aider-polyglot"]
     assert [row["tokens"] for row in silent] == ["380717", "363142"]
     assert all(row["refused"] for row in silent)
+
+
+def test_a_blank_reason_refuses_nothing(tmp_path: Path) -> None:
+    rows = shipped()
+    row = next(row for row in rows if row["subject"] == "gpt-5" and row["effort"] == "low")
+    row["refused"] = " "
+    assert ladder(written(tmp_path, rows)) == ladder(DATA / "upstream")
+
+
+def test_the_model_whose_dollars_and_tokens_disagree_counts_nowhere() -> None:
+    assert ("llm-chess", "gpt-5.4") not in efforts.read(SHIPPED)
+    steps = efforts.count(efforts.read(SHIPPED)).steps
+    assert {step: (round(math.exp(at.log), 3), at.models) for step, at in steps.items()} == {
+        ("low", "medium"): (3.314, 9),
+        ("medium", "high"): (2.323, 10),
+        ("high", "xhigh"): (1.664, 3),
+    }
+
+
+def test_answers_of_a_sentence_in_chess_would_stay_inside_the_intervals() -> None:
+    counts = efforts.read(SHIPPED)
+    less = {
+        key: {effort: tokens - 125 * (key[0] in efforts.MOVES) for effort, tokens in at.items()}
+        for key, at in counts.items()
+        if "none" not in at
+    }
+    shorter, whole = efforts.count({**counts, **less}), efforts.count(counts)
+    middles = {effort: shorter.multiplier(effort)[1] for effort in ("low", "high", "max")}
+    assert middles == pytest.approx({"low": 1.837, "high": 8.743, "max": 23.64}, rel=1e-3)
+    for effort, middle in middles.items():
+        assert whole.multiplier(effort)[0] < middle < whole.multiplier(effort)[2]
 
 
 def test_what_no_step_was_made_of_lies_within_the_ladder() -> None:
@@ -183,6 +214,11 @@ def test_a_switch_without_a_level_lies_between_medium_and_high_in_exercises() ->
         ({("llm-chess", "even", "low"): "nan"}, "tokens are 'nan': write the number"),
         ({("llm-chess", "new", "low"): 5}, "new of llm-chess at low has no neighbour to compare it with: add the row"),
         ({("coderouterbench", "kind", "none"): None}, "kind of coderouterbench at thinking has no neighbour"),
+        (
+            {("aider-polyglot", "both", "thinking"): 100},
+            "both of aider-polyglot writes no more with reasoning than without, 100 tokens and 100: see that reasoning "
+            "was counted, or say in `refused` that it was not",
+        ),
         ({("aider-polyglot", "uneven", "low"): 90}, "uneven of aider-polyglot writes no more than an answer without"),
         (
             {("aider-polyglot", "both", "none"): None, ("aider-polyglot", "both", "thinking"): None},
@@ -211,4 +247,20 @@ def test_a_row_twice_or_other_columns_are_refused(tmp_path: Path) -> None:
         ladder(written(tmp_path, [*rows, rows[0]]))
     (tmp_path / efforts.UPSTREAM).write_text("model,tokens\n", "utf-8")
     with pytest.raises(EcoRouteError, match="the columns are not benchmark, subject, effort"):
+        ladder(tmp_path)
+
+
+@pytest.mark.parametrize("cells", [9, 11])
+def test_a_row_of_other_than_ten_cells_is_refused_by_line(cells: int, tmp_path: Path) -> None:
+    with (small(tmp_path) / efforts.UPSTREAM).open("a", encoding="utf-8") as file:
+        file.write(",".join(["x"] * cells) + "\n")
+    with pytest.raises(EcoRouteError, match=r"effort_tokens.csv, line 14: the row has other than 10 cells: give each"):
+        ladder(tmp_path)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(EcoRouteError, match=r"effort_tokens.csv cannot be read \(No such file or directory\): put"):
+        ladder(tmp_path)
+    (tmp_path / efforts.UPSTREAM).write_bytes(b"benchmark,\xff\n")
+    with pytest.raises(EcoRouteError, match=r"effort_tokens.csv is not UTF-8 from byte 10 on: save it as UTF-8"):
         ladder(tmp_path)
