@@ -189,6 +189,7 @@ def test_a_run_whose_terminal_closes_writes_the_row_of_its_trial(tmp_path: Path)
         terminal = Terminal([*words, "--batch", "1", "2", "--output", str(rows), "--no-publish"])
         connection, _ = server.accept()  # its trial has begun, and is never answered
         with connection:
+            assert connection.recv(1)  # and it waits for the answer
             terminal.close()
             assert terminal.end() == 129
     (row,) = read(rows).trials
