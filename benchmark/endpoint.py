@@ -29,8 +29,10 @@ import itertools
 import json
 import random
 import statistics
+import threading
 import time
 from collections.abc import Coroutine, Sequence
+from concurrent.futures import wait
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -48,6 +50,8 @@ TOLERANCE = 0.02
 """How far a prompt may be from the length asked, or by two tokens; beyond, the trial would not be what it says."""
 PATIENCE_S = 600.0
 """How long a reply may keep silent: a server may load the model at the first request."""
+NOTICED_S = 0.5
+"""How soon a signal is noticed that came just before the main thread began to wait."""
 
 LENGTH_FIELDS: tuple[dict[str, Any], ...] = (
     {"ignore_eos": True, "min_tokens": 1},
@@ -223,13 +227,16 @@ class Endpoint:
         self._waves: list[tuple[Reply, ...]] = []
         self._spent: list[tuple[float, float]] = []
         self._random = random.Random()
-        self._runner = asyncio.Runner()
-        self._client = self._runner.run(_client())
+        self._client = _client()
+        self._loop = asyncio.new_event_loop()
+        # in its own thread: a signal raises between any two lines of the main thread, and a loop loses a step by it
+        self._requests = threading.Thread(target=self._loop.run_forever, name="requests", daemon=True)
+        self._requests.start()
         try:
             entry, names = self._listed()
             self._route, self._length, self._usage = self._agreed(names)
             self.software = self._versions(entry)
-        except (EcoRouteError, KeyboardInterrupt):
+        except BaseException:
             self.close()
             raise
         meta = entry.get("meta")
@@ -361,15 +368,17 @@ class Endpoint:
         return replace(work, client_s=self._client_s(*work.span)) if work.span is not None else work
 
     def _client_s(self, begin: float, end: float) -> float:
-        """The processor time that this thread took in a stretch of the last wave, which begins and ends with stamps."""
+        """The processor time that requests took in a stretch of the last wave, which begins and ends with stamps."""
         moments = [at_s for at_s, _ in self._spent]
         first, last = bisect.bisect_left(moments, begin), bisect.bisect_left(moments, end)
         return self._spent[last][1] - self._spent[first][1]
 
     def close(self) -> None:
         """Break off what runs and close the connections."""
-        self._runner.run(self._shut())
-        self._runner.close()
+        self._run(self._shut())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._requests.join()
+        self._loop.close()
 
     # -- requests
 
@@ -421,7 +430,10 @@ class Endpoint:
 
     def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
         try:
-            return self._runner.run(work)
+            answered = asyncio.run_coroutine_threadsafe(work, self._loop)
+            while not wait([answered], timeout=NOTICED_S).done:
+                pass
+            return answered.result()
         except httpx.ConnectError as error:
             raise EcoRouteError(
                 f"no server answers at {self._url} ({error}): start it, or give its base URL with --endpoint"
@@ -476,7 +488,7 @@ def remarks(replies: Sequence[Reply], prompt_tokens: int, generated_tokens: int)
     return tuple(said)
 
 
-async def _client() -> httpx.AsyncClient:
+def _client() -> httpx.AsyncClient:
     return httpx.AsyncClient(
         timeout=httpx.Timeout(PATIENCE_S, connect=10.0),
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),

@@ -26,9 +26,9 @@ HANGUP: int | None = getattr(signal, "SIGHUP", None)
 class Interruption:
     """Receives the signals while it is entered; the first is remembered in ``asked``.
 
-    Within :meth:`admitted` the signal of that number, ``breaking``, raises KeyboardInterrupt. Later ones do nothing:
-    what is left to do takes no time. With ``breaking`` 2 the first lets a trial end. ``answer`` is written to standard
-    error when the first one comes."""
+    Within :meth:`admitted` the signal of that number, ``breaking``, raises KeyboardInterrupt, and so does each later
+    one: a library may have lost the first. With ``breaking`` 2 the first lets a trial end. ``answer`` is written to
+    standard error when the first one comes."""
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM, *([] if HANGUP is None else [HANGUP]))
 
@@ -61,7 +61,7 @@ class Interruption:
         elif number == HANGUP:
             return
         self._until_breaking -= 1
-        if self._until_breaking == 0 and self._admitting:
+        if self._until_breaking <= 0 and self._admitting:
             raise KeyboardInterrupt
 
     @contextmanager

@@ -22,6 +22,7 @@ import pytest
 
 from benchmark import measure as measuring
 from benchmark.endpoint import WORDS, Chunk, Endpoint, Reply, decoded, remarks
+from benchmark.interruption import Interruption
 from benchmark.measure import measure
 from benchmark.meter import Recording, ReplayMeter
 from benchmark.thermal import Guard
@@ -414,6 +415,33 @@ def test_an_interrupt_breaks_the_wave_off_and_leaves_nothing() -> None:
         release.set()
         presser.join()
     signal.signal(signal.SIGINT, before)
+    assert set(threading.enumerate()) <= threads
+
+
+PRESSER = """
+import os, random, signal, socket, time
+drawn = random.Random(1)
+with socket.create_server(("127.0.0.1", 0)) as listening:
+    print(listening.getsockname()[1], flush=True)
+    while True:
+        connection, _ = listening.accept()
+        until = time.perf_counter() + drawn.uniform(0, 0.001)
+        while time.perf_counter() < until:
+            pass
+        os.kill(os.getppid(), signal.SIGTERM)
+"""
+"""A process that interrupts whoever connects to it, in that moment or within a millisecond; it answers nobody."""
+
+
+def test_an_interrupt_is_never_lost_while_a_connection_is_made() -> None:
+    threads = set(threading.enumerate())
+    with subprocess.Popen([sys.executable, "-c", PRESSER], stdout=subprocess.PIPE, text=True) as presser:
+        assert presser.stdout is not None
+        url = f"http://127.0.0.1:{int(presser.stdout.readline())}"
+        for _ in range(150):
+            with Interruption() as asked, pytest.raises(KeyboardInterrupt), asked.admitted():
+                Endpoint(at(url))
+        presser.kill()
     assert set(threading.enumerate()) <= threads
 
 
