@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import measure as measuring
-from benchmark import session
+from benchmark import rapl, session
 from benchmark.measure import Work, measure, shared
 from benchmark.meter import Busy, Meter
 from benchmark.rapl import RaplMeter, domains
@@ -285,57 +284,52 @@ class Worker(Metronome):
 
 class Processor:
     """Two packages at work: 20 W between them while an engine idles and 80 W while it works, on four cores of its own
-    and some of others'. The first package's counter begins again on the way."""
+    and some of others'. The first package's counter begins again on the way. As the kernel's, its files say what is so
+    when they are read, and what /proc says of one moment holds together."""
 
     IDLE_W, WORKING_W = 20.0, 80.0
 
-    def __init__(self, root: Path, engine: Worker, others_cores: float, always: bool) -> None:
-        self._root, self._engine, self._others, self._always = root, engine, others_cores, always
+    def __init__(self, engine: Worker, others_cores: float, always: bool) -> None:
+        self._engine, self._others, self._always = engine, others_cores, always
         self._begin_s = time.perf_counter()
-        self._write()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._moment = self._now()
 
-    def _write(self) -> None:
-        passed_s, worked_s = time.perf_counter() - self._begin_s, self._engine.worked_s()
-        joules = self.IDLE_W * passed_s + (self.WORKING_W - self.IDLE_W) * worked_s
-        first = int(joules * 0.75e6) + RANGE_UJ - 30_000_000
-        own_s = 4.0 * worked_s
-        for name, text in {
-            "sys/class/powercap/intel-rapl:0/energy_uj": f"{first % RANGE_UJ:015d}\n",
-            "sys/class/powercap/intel-rapl:1/energy_uj": f"{int(joules * 0.25e6):015d}\n",
-            "proc/uptime": f"{1000 + passed_s:012.3f} 60000.00\n",
-            "proc/stat": f"cpu  {int(100 * (own_s + self._others_s(passed_s, worked_s))):012d} 0 0 0 0 0 0 0 0 0\n",
-            "proc/self/stat": f"77 (python) R 1 1 1 0 -1 0 0 0 0 0 {int(100 * own_s):012d} 0 0 0 20 0\n",
-        }.items():
-            file = os.open(self._root / name, os.O_WRONLY | os.O_CREAT)
-            os.write(file, text.encode())  # whole at once, over what was there, as the kernel gives it
-            os.close(file)
+    def _now(self) -> tuple[float, float]:
+        return time.perf_counter() - self._begin_s, self._engine.worked_s()
 
-    def _others_s(self, passed_s: float, worked_s: float) -> float:
-        """Processor time of others: while the engine works, so that their share holds however late a thread runs; of
-        a server, whose others are told from an idle stretch, all the time."""
-        return self._others * (passed_s if self._always else worked_s)
+    def counter(self, file: Path) -> int:
+        passed_s, worked_s = self._now()
+        microjoules = 1e6 * (self.IDLE_W * passed_s + (self.WORKING_W - self.IDLE_W) * worked_s)
+        if file.parent.name == "intel-rapl:0":
+            return (int(microjoules * 0.75) + RANGE_UJ - 30_000_000) % RANGE_UJ
+        return int(microjoules * 0.25)
 
-    def _run(self) -> None:
-        while not self._stop.wait(0.004):
-            self._write()
+    def uptime(self) -> str:
+        self._moment = self._now()
+        return f"{1000 + self._moment[0]:.2f} 60000.00"
 
-    def __enter__(self) -> None:
-        self._thread.start()
+    def stat(self) -> str:
+        """Others' processor time is, of a server, whose others are told from an idle stretch, all the time; else while
+        the engine works, so that their share holds."""
+        passed_s, worked_s = self._moment
+        return (
+            f"cpu  {int(100 * (4.0 * worked_s + self._others * (passed_s if self._always else worked_s)))}" + " 0" * 9
+        )
 
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+    def own_stat(self) -> str:
+        return f"77 (python) R 1 1 1 0 -1 0 0 0 0 0 {int(400 * self._moment[1])} 0 0 0 20 0"
 
 
 def on_the_processor(root: Path, others_cores: float, config: TrialConfig) -> Measured:
     """A trial by the meter that a session finds."""
     engine = Worker()
-    shutil.rmtree(root / "proc/self")
-    for name in ("uptime", "stat", "self/stat"):
-        put(root, {f"proc/{name}": " " * 60})
-    with Processor(root, engine, others_cores, always=config.endpoint is not None):
+    processor = Processor(engine, others_cores, always=config.endpoint is not None)
+    said = {"uptime": processor.uptime, "stat": processor.stat, "self/stat": processor.own_stat}
+    live = {root / "proc" / name: text for name, text in said.items()}
+    read_text = rapl._text
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rapl, "_counter", processor.counter)
+        patch.setattr(rapl, "_text", lambda file: live[file]() if file in live else read_text(file))
         machine = session.find("cpu", memory_gb=8.0, root=root)
         assert isinstance(machine.meter, RaplMeter)
         return measure(
