@@ -33,6 +33,7 @@ import threading
 import time
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import wait
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -232,13 +233,12 @@ class Endpoint:
         # in its own thread: a signal raises between any two lines of the main thread, and a loop loses a step by it
         self._requests = threading.Thread(target=self._loop.run_forever, name="requests", daemon=True)
         self._requests.start()
-        try:
+        with ExitStack() as unless_made:
+            unless_made.callback(self.close)
             entry, names = self._listed()
             self._route, self._length, self._usage = self._agreed(names)
             self.software = self._versions(entry)
-        except BaseException:
-            self.close()
-            raise
+            unless_made.pop_all()
         meta = entry.get("meta")
         parameters = meta.get("n_params") if isinstance(meta, dict) else None
         self.weights = Weights(
