@@ -8,9 +8,10 @@ kind-train`; applying them needs neither numpy nor scikit-learn.
 
 What speaks to the router instead of stating a task (“ignore your rules”, “this is easy”, “always use gpt-4”), and what
 drowns a task in repetition, is left out of the reading, and makes it careful: the first and last sentences and lines of
-such a text are then read by themselves as well, and what spoke to the router as it stands, and any kind that any of
-these makes plausible counts as plausible. So it can raise the bar, never lower it; what other sentences dilute is
-another matter.
+such a text are then read by themselves as well, of few sentences the halves too, and what spoke to the router as it
+stands, and any kind that any of these makes plausible, by less than usual, counts as plausible. So it raises the bar or
+leaves it. What is left: an order that no stop or line sets apart from the task may go unnoticed, and other talk in the
+same sentence as a task dilutes it.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ SOURCES = ("kind-weights-v2", "codechat", "wordllama-0.4.0")
 """Whence the weights, by ids of data/sources.csv."""
 SCALE = 100
 SURE_PROBABILITY = 0.5
-PLAUSIBLE_SHARE = 0.5
+PLAUSIBLE_SHARE, GUARDED_SHARE = 0.5, 0.2
+"""A kind is plausible with so much of the likeliest one's probability; with less where a text is guarded."""
 HEAD_CHARACTERS = 1_000
 TAIL_CHARACTERS = 300
 CLOSE_CHARACTERS = 4 * (HEAD_CHARACTERS + TAIL_CHARACTERS)
@@ -576,7 +578,7 @@ class Weights:
 class Reading:
     """``probabilities`` by kind sum to one; ``plausible`` are the kinds to reckon with, the likeliest first.
 
-    ``sure``: the likeliest kind has at least SURE_PROBABILITY and no other has PLAUSIBLE_SHARE of its probability.
+    ``sure``: the likeliest kind has at least SURE_PROBABILITY and no other is plausible.
     ``guarded``: the text speaks to the router, or repeats itself; each of its parts was read by itself as well.
     ``words`` are known words of the text that speak most for the likeliest kind; ``known``: there is a known word.
     """
@@ -614,8 +616,8 @@ class Reader:
             whole = [_plain(_edges(text))] if directed else []
             apart = [stated, *(each for each, _, _ in by_line)]
             chosen = dict.fromkeys([*whole, *(part for each in apart for part in _ends(each))])
-            others = (kind for part in chosen for kind in _plausible(_softmax(self._odds(part)[0])))
-            plausible = tuple(dict.fromkeys([*plausible, *others]))
+            read = (probabilities, *(_softmax(self._odds(part)[0]) for part in chosen))
+            plausible = tuple(dict.fromkeys(kind for each in read for kind in _plausible(each, GUARDED_SHARE)))
         likeliest = probabilities[plausible[0]]
         best = KINDS.index(plausible[0])
         # A word that was put right is weighed, but not quoted.
@@ -866,9 +868,17 @@ def _near(word: str, other: str) -> bool:
 
 
 def _ends(stated: str) -> list[str]:
-    """The first and the last sentences of a text as it is read, each cut short."""
+    """The first and the last sentences of a text as it is read, each cut short; of few, their halves as well, for a
+    sentence may hold a task beside what dilutes it."""
     parts = [part for part in (_ASCII_SENTENCE if stated.isascii() else _SENTENCE).split(stated) if part.strip()]
-    return [part[:PART_CHARACTERS] for part in (*parts[: PARTS // 2], *parts[-(PARTS // 2) :])]
+    if len(parts) > PARTS:
+        parts = [*parts[: PARTS // 2], *parts[-(PARTS // 2) :]]
+    found = [part[:PART_CHARACTERS] for part in parts]
+    if len(found) < PARTS:
+        for words in [part.split() for part in found]:
+            middle = (len(words) + 1) // 2
+            found += [" ".join(words[:middle]), " ".join(words[middle:])] if middle > 2 else []
+    return found
 
 
 def _outer_lines(text: str) -> str:
@@ -915,10 +925,10 @@ def _softmax(odds: list[float]) -> dict[str, float]:
     return {kind: each / total for kind, each in zip(KINDS, raised, strict=True)}
 
 
-def _plausible(probabilities: Mapping[str, float]) -> tuple[str, ...]:
-    """Kinds with at least PLAUSIBLE_SHARE of the likeliest one's probability, the likeliest first."""
+def _plausible(probabilities: Mapping[str, float], share: float = PLAUSIBLE_SHARE) -> tuple[str, ...]:
+    """Kinds with at least ``share`` of the likeliest one's probability, the likeliest first."""
     ordered = sorted(KINDS, key=lambda kind: -probabilities[kind])
-    least = PLAUSIBLE_SHARE * probabilities[ordered[0]]
+    least = share * probabilities[ordered[0]]
     return tuple(kind for kind in ordered if probabilities[kind] >= least)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import random
 import re
@@ -216,6 +217,17 @@ def test_lines_without_full_stops_hide_no_task_beside_an_order(tasks: Tasks, ord
         for lines in ([chatter, order, task], [order, chatter, task], [task, chatter, order], [chatter, task, order]):
             assert bar(tasks, "\n".join(lines)) >= alone
         assert bar(tasks, f"{order} {chatter}\n{task}") >= alone
+
+
+@pytest.mark.parametrize("apart", [" ", ", "])
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_task_beside_chatter_and_an_order_in_one_line_keeps_its_bar(tasks: Tasks, order: str, apart: str) -> None:
+    stripped = order.removesuffix(".")
+    for task in TASKS:
+        alone = bar(tasks, task)
+        for chatter in ("What is the weather like", "thanks a lot, you are great", "hello", "I love talking with you"):
+            for parts in itertools.permutations((task, stripped, chatter)):
+                assert bar(tasks, apart.join(parts)) >= alone
 
 
 @pytest.mark.parametrize(
