@@ -358,7 +358,7 @@ class Catalogue:
             if table == "sources":
                 continue
             for row in getattr(self, table):
-                cited = list(cited_sources(row))
+                cited = sorted(cited_sources(row))
                 if not cited:
                     yield f"{table}: {row!r:.80} names no source"
                 for source in cited:
@@ -422,17 +422,23 @@ KEYS: dict[str, tuple[str, ...]] = {
 """What tells the rows of each table apart."""
 
 
-def cited_sources(value: Any) -> Iterator[str]:
+def cited_sources(value: Any) -> set[str]:
     """Every source id in a row or an answer, at any depth."""
+    found: set[str] = set()
+    _cite(value, found)
+    return found
+
+
+def _cite(value: Any, found: set[str]) -> None:
     if isinstance(value, tuple):
         for item in value:
-            yield from cited_sources(item)
+            _cite(item, found)
         return
     for name, cites in _citing(type(value)):
         if cites:
-            yield from getattr(value, name)
+            found.update(getattr(value, name))
         else:
-            yield from cited_sources(getattr(value, name))
+            _cite(getattr(value, name), found)
 
 
 _PLAIN = frozenset({"str", "int", "float", "bool", "date", "Basis", "Effort", "Precision"})

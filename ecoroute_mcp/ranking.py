@@ -325,7 +325,7 @@ class Router:
             runners_up=tuple(ranked[1:]),
             excluded=unfit + weak + choices.left_outside(among),
             defaulted=tuple(defaulted),
-            cascade=self._cascade(request.task, demand, grid, choices, eligible, order, carbon),
+            cascade=self._cascade(request.task, demand, grid, choices, eligible, order, ranked, carbon),
         )
         return replace(answer, sources=self.cited(answer))
 
@@ -358,9 +358,11 @@ class Router:
         choices: Choices,
         eligible: list[int],
         order: list[int],
+        ranked: list[Ranked],
         carbon: list[float],
     ) -> Cascade | None:
-        """A smaller model to try before the recommended one, where that is expected to take clearly less."""
+        """A smaller model to try before the recommended one, where that is expected to take clearly less. ``ranked``
+        are the choices of ``order`` in full."""
         if not order:
             return None
         bar, difficulty = demand.requirement.min_success, self.tasks.difficulty
@@ -370,8 +372,8 @@ class Router:
         found = cascade.find(difficulty, choices, eligible, order[0], carbon, task)
         if found is None:
             return None
-        first, then = (self._ranked(choices.all[index], demand, grid) for index in (found.index, order[0]))
-        retried = then.carbon_g.scaled(1 - found.p_first)
+        first = self._ranked(choices.all[found.index], demand, grid)
+        retried = ranked[0].carbon_g.scaled(1 - found.p_first)
         return Cascade(
             first=first.model,
             effort=first.effort,
@@ -479,7 +481,7 @@ class Router:
 
     def cited(self, answer: object) -> dict[str, Cited]:
         """Where every figure of an answer comes from, by source id."""
-        rows = (self._sources[name] for name in sorted(set(cited_sources(answer))))
+        rows = (self._sources[name] for name in sorted(cited_sources(answer)))
         return {row.id: Cited(url=row.url, retrieved_on=row.retrieved_on, basis=row.basis) for row in rows}
 
     def health(self, *, version: str, database: str, notice: str, detected: Detected, problem: str = "") -> Health:
@@ -608,7 +610,7 @@ class Router:
             provider=option.provider.id,
             effort=option.effort,
             adequate=ability is not None and ability.p_adequate >= demand.requirement.probability,
-            carbon_g=_carbon_g(token, inputs, outputs, intensity, growth),
+            carbon_g=sci_g(energy_kwh=energy_kwh, intensity_g_per_kwh=intensity, embodied_g=embodied),
             operational_g=energy_kwh * intensity,
             embodied_g=embodied,
             carbon_g_per_token=at_middle.scaled(1 / (inputs.mid + written.mid)),

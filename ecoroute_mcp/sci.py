@@ -16,6 +16,7 @@ provenance on the way to the reader:
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Literal, TypeVar, get_args
@@ -27,6 +28,7 @@ SECONDS_PER_YEAR = 31_557_600.0  # Julian year: 365.25 days of 86,400 s
 Basis = Literal["given", "measured", "vendor_reported", "published", "estimated"]
 BASES: tuple[Basis, ...] = get_args(Basis)
 """From the strongest to the weakest. ``given`` marks a number that the caller stated about their own task."""
+_WEAKNESS = {basis: place for place, basis in enumerate(BASES)}
 
 
 class EcoRouteError(Exception):
@@ -44,7 +46,7 @@ def shown(text: str) -> str:
 
 def weakest(*bases: Basis) -> Basis:
     """The basis of a figure derived from figures with these bases: its weakest input."""
-    return max(bases, key=BASES.index)
+    return max(bases, key=_WEAKNESS.__getitem__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,13 +77,7 @@ class Estimate:
         return cls(low=value, mid=value, high=value, basis=basis, sources=(source,))
 
     def __add__(self, other: Estimate) -> Estimate:
-        return Estimate(
-            low=self.low + other.low,
-            mid=self.mid + other.mid,
-            high=self.high + other.high,
-            basis=weakest(self.basis, other.basis),
-            sources=_union(self.sources, other.sources),
-        )
+        return _derived(self.low + other.low, self.mid + other.mid, self.high + other.high, self, other)
 
     def __mul__(self, other: Estimate | float) -> Estimate:
         if not isinstance(other, Estimate):
@@ -92,13 +88,7 @@ class Estimate:
             high = mid * _combined(_spread(self.high, self.mid), _spread(other.high, other.mid))
         else:
             low, high = 0.0, self.high * other.high
-        return Estimate(
-            low=min(low, mid),
-            mid=mid,
-            high=max(high, mid),
-            basis=weakest(self.basis, other.basis),
-            sources=_union(self.sources, other.sources),
-        )
+        return _derived(low if low < mid else mid, mid, high if high > mid else mid, self, other)
 
     def __truediv__(self, other: Estimate) -> Estimate:
         """Quotient of independent intervals; the divisor must exclude zero."""
@@ -106,19 +96,13 @@ class Estimate:
 
     def scaled(self, factor: float) -> Estimate:
         """Multiplied by an exact, non-negative number such as a unit conversion or a count."""
-        return Estimate(
-            low=self.low * factor,
-            mid=self.mid * factor,
-            high=self.high * factor,
-            basis=self.basis,
-            sources=self.sources,
-        )
+        return _derived(self.low * factor, self.mid * factor, self.high * factor, self, self)
 
     def inverse(self) -> Estimate:
         """One over this; the ends swap. Raises EcoRouteError where the interval touches zero."""
         if self.low <= 0:
             raise EcoRouteError(f"cannot divide by an interval that touches zero ({self.low} to {self.high})")
-        return Estimate(low=1 / self.high, mid=1 / self.mid, high=1 / self.low, basis=self.basis, sources=self.sources)
+        return _derived(1 / self.high, 1 / self.mid, 1 / self.low, self, self)
 
 
 Quantity = TypeVar("Quantity", float, Estimate)
@@ -130,6 +114,21 @@ def sci_g(*, energy_kwh: Quantity, intensity_g_per_kwh: Quantity, embodied_g: Qu
     Works on numbers and on Estimates alike: the formula exists once.
     """
     return energy_kwh * intensity_g_per_kwh + embodied_g
+
+
+def _derived(low: float, mid: float, high: float, one: Estimate, other: Estimate) -> Estimate:
+    """An estimate of what two are known by. Its fields are set at once, as a question makes hundreds: a frozen
+    dataclass sets each by a call."""
+    made = object.__new__(Estimate)
+    made.__dict__.update(
+        low=low,
+        mid=mid,
+        high=high,
+        basis=one.basis if one.basis == other.basis else weakest(one.basis, other.basis),
+        sources=one.sources if one.sources == other.sources else _union(one.sources, other.sources),
+    )
+    made.__post_init__()
+    return made
 
 
 def _spread(upper: float, lower: float) -> float:
@@ -145,7 +144,6 @@ def _combined(one: float, other: float) -> float:
     return math.exp(math.hypot(math.log(one), math.log(other)))
 
 
+@functools.lru_cache(maxsize=4096)
 def _union(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
-    if first == second:
-        return first
     return tuple(dict.fromkeys(first + second))

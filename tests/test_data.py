@@ -66,7 +66,7 @@ def test_no_row_loses_its_sources_from_file_through_store(catalogue: Catalogue, 
     store.save(catalogue, tmp_path / "sci.db", "f")
     loaded = getattr(store.load(tmp_path / "sci.db"), table)
     assert loaded == getattr(catalogue, table)
-    assert all(list(cited_sources(row)) for row in loaded)
+    assert all(cited_sources(row) for row in loaded)
 
 
 def test_the_file_itself_cites_what_the_row_cites(catalogue: Catalogue) -> None:
