@@ -32,9 +32,9 @@ import statistics
 import threading
 import time
 from collections.abc import Coroutine, Sequence
-from concurrent.futures import wait
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 import httpx
@@ -430,10 +430,11 @@ class Endpoint:
 
     def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
         try:
-            answered = asyncio.run_coroutine_threadsafe(work, self._loop)
-            while not wait([answered], timeout=NOTICED_S).done:
-                pass
-            return answered.result()
+            answers: SimpleQueue[asyncio.Task[Result]] = SimpleQueue()  # no lock that a signal could leave taken
+            self._loop.call_soon_threadsafe(lambda: self._loop.create_task(work).add_done_callback(answers.put))
+            while True:
+                with suppress(Empty):
+                    return answers.get(timeout=NOTICED_S).result()
         except httpx.ConnectError as error:
             raise EcoRouteError(
                 f"no server answers at {self._url} ({error}): start it, or give its base URL with --endpoint"

@@ -27,8 +27,8 @@ class Interruption:
     """Receives the signals while it is entered; the first is remembered in ``asked``.
 
     Within :meth:`admitted` the signal of that number, ``breaking``, raises KeyboardInterrupt, and so does each later
-    one: a library may have lost the first. With ``breaking`` 2 the first lets a trial end. ``answer`` is written to
-    standard error when the first one comes."""
+    one but a hang-up: a library may have lost the first. With ``breaking`` 2 the first lets a trial end. ``answer`` is
+    written to standard error when the first one comes."""
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM, *([] if HANGUP is None else [HANGUP]))
 

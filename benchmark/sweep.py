@@ -204,9 +204,10 @@ class Bench:
         self._judged = judged
 
     def close(self) -> None:
-        if self._engine is not None:
-            self._engine.close()
-        self._engine, self._loaded, self._judged, self._unjudged = None, None, None, {}
+        engine, self._engine = self._engine, None  # an interrupt may break in: nothing is closed twice
+        self._loaded, self._judged, self._unjudged = None, None, {}
+        if engine is not None:
+            engine.close()
 
 
 def rejected(config: TrialConfig, reason: str) -> Rejected:

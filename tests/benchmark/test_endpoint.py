@@ -438,10 +438,12 @@ def test_an_interrupt_is_never_lost_while_a_connection_is_made() -> None:
     with subprocess.Popen([sys.executable, "-c", PRESSER], stdout=subprocess.PIPE, text=True) as presser:
         assert presser.stdout is not None
         url = f"http://127.0.0.1:{int(presser.stdout.readline())}"
-        for _ in range(150):
-            with Interruption() as asked, pytest.raises(KeyboardInterrupt), asked.admitted():
-                Endpoint(at(url))
-        presser.kill()
+        try:
+            for _ in range(150):
+                with Interruption() as asked, pytest.raises(KeyboardInterrupt), asked.admitted():
+                    Endpoint(at(url))
+        finally:
+            presser.kill()
     assert set(threading.enumerate()) <= threads
 
 
