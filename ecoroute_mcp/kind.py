@@ -83,8 +83,6 @@ _EASY = r"easy|trivial|simple|simplest|basic|harmless|low[ -]tier|tier (?:\d+|on
 _KIND = "autocomplete|chat|chatting|small talk|explain|generate|refactor|debug|test|review|documentation|agentic"
 _THIS = r"(?:this|it|that|the task|my task|everything)"
 _OF_ITSELF = rf"{_THIS}(?: (?:is|was|counts as|should be|must be)|'s)"
-_LINE_ENDS = r"\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029"
-_LINE_OF_ITSELF = re.compile(rf"[{_LINE_ENDS}][^a-zA-Z0-9{_LINE_ENDS}]{{0,8}}{_OF_ITSELF} ", re.IGNORECASE)
 _MARKS = re.compile(r"^[\W_]+")
 _ENDS = r"(?= ?(?:[.,;:!)]|$)| (?:and|so|any|use|choose|take|then|that is all)(?!\w))"
 _OR = rf"(?: or (?:an? )?(?:{_EASY}|{_KIND})(?!\w))*"
@@ -605,8 +603,8 @@ class Reader:
     def read(self, text: str) -> Reading:
         """The kind of work ``text`` asks for. Takes any text, the empty one included; its work is bounded."""
         stated, directed, repeated = cleaned(text)
-        by_line = [cleaned(_outer_lines(text))] if directed or _says_of_itself(text) else []
-        directed |= any(line_directed for _, line_directed, _ in by_line)
+        by_line, line_directed, _ = cleaned(_outer_lines(text))  # an order may end where a line does
+        directed |= line_directed
         odds, words, written = self._odds(stated)
         probabilities = _softmax(odds)
         plausible = _plausible(probabilities)
@@ -614,8 +612,7 @@ class Reader:
             # What was said to the router may have held the task itself: the text as it stands is read as well. Of what
             # repeats itself nothing is lost.
             whole = [_plain(_edges(text))] if directed else []
-            apart = [stated, *(each for each, _, _ in by_line)]
-            chosen = dict.fromkeys([*whole, *(part for each in apart for part in _ends(each))])
+            chosen = dict.fromkeys([*whole, *(part for each in (stated, by_line) for part in _ends(each))])
             read = (probabilities, *(_softmax(self._odds(part)[0]) for part in chosen))
             plausible = tuple(dict.fromkeys(kind for each in read for kind in _plausible(each, GUARDED_SHARE)))
         likeliest = probabilities[plausible[0]]
@@ -889,11 +886,6 @@ def _outer_lines(text: str) -> str:
     lines = [line for line in (_MARKS.sub("", line)[:PART_CHARACTERS] for line in ends.splitlines()) if line]
     outer = lines if len(lines) <= PARTS else [*lines[: PARTS // 2], *lines[-(PARTS // 2) :]]
     return " . ".join(outer) if len(lines) > 1 else ""
-
-
-def _says_of_itself(text: str) -> bool:
-    """Whether a line at one of the two ends begins as “this is easy” does, which is an order only where a line ends."""
-    return any(_LINE_OF_ITSELF.search(part) for part in (text[:CLOSE_CHARACTERS], text[-CLOSE_CHARACTERS:]))
 
 
 def _edges(text: str) -> str:
