@@ -544,6 +544,6 @@ def test_the_command_logs_records_and_tells_the_cost(
     assert main(["sensors", "--root", str(spark), "--cost", "--for", "0.3s", "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures["channels"] == 274
-    assert figures["share_of_a_core"] == figures["ms_per_row"] / 1e3
+    assert figures["share_of_a_core"] == pytest.approx(figures["ms_per_row"] / 1e3)
     assert main(["sensors", "--root", str(tmp_path / "nowhere")]) == 2
     assert "no such folder or recording" in capsys.readouterr().err
