@@ -88,7 +88,7 @@ class Estimate:
             high = mid * _combined(_spread(self.high, self.mid), _spread(other.high, other.mid))
         else:
             low, high = 0.0, self.high * other.high
-        return _derived(low if low < mid else mid, mid, high if high > mid else mid, self, other)
+        return _derived(min(low, mid), mid, max(high, mid), self, other)
 
     def __truediv__(self, other: Estimate) -> Estimate:
         """Quotient of independent intervals; the divisor must exclude zero."""
